@@ -1,0 +1,19 @@
+"""Stage: our row of Table 2, and the finished colorizers on held-out pairs. `python -m pipelines.compare <table2|finished>`."""
+
+from pathlib import Path
+
+from pipelines import params, run_stage, stage_config
+from src.evaluate import evaluate
+
+
+def main(arguments: list[str]) -> None:
+    (what,) = arguments
+    values = params()
+    chosen = values[what]
+    overrides = [f"{key}={value}".replace(" ", "") for key, value in chosen["config"].items()]
+    config = stage_config([*overrides, f"out=evaluation/{values['scale']}/{what}"], "evaluate")
+    evaluate(config, [Path(folder.format(scale=values["scale"])) for folder in chosen["runs"]])
+
+
+if __name__ == "__main__":
+    run_stage(main)

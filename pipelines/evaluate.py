@@ -1,0 +1,19 @@
+"""Stage: evaluates every run of one family for Table 1. `python -m pipelines.evaluate <family>`."""
+
+from pathlib import Path
+
+from pipelines import params, run_stage, stage_config
+from src.evaluate import evaluate
+
+
+def main(arguments: list[str]) -> None:
+    (family,) = arguments
+    scale = params()["scale"]
+    out = f"evaluation/{scale}/{family}"
+    config = stage_config([f"gs={params()['guidance']}".replace(" ", ""), f"out={out}"], "evaluate")
+    folders = sorted(p.parent for p in Path("runs", scale, family).glob("*/model.safetensors"))
+    evaluate(config, folders)
+
+
+if __name__ == "__main__":
+    run_stage(main)

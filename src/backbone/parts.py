@@ -1,0 +1,166 @@
+"""The frozen parts of a backbone and the files that they come from: safetensors beside a JSON card, never a pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from src.files import UserError, file_sha256, write_atomically, write_json
+
+
+class WeightsError(UserError):
+    """Weights that are missing or belong to something else. The message says which file, and what to do."""
+
+
+def save_weights(stem: Path, weights: dict[str, Tensor], card: dict[str, Any], dtype: torch.dtype = torch.float16) -> None:
+    """`<stem>.safetensors` with floating tensors as `dtype`, and `<stem>.json`; each file appears whole or not at all."""
+    from safetensors.torch import save
+
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous() for k, v in weights.items()}
+    write_atomically(_weights(stem), lambda f: f.write(save(tensors)))
+    write_json(_card(stem), card)
+
+
+def load_card(stem: Path) -> dict[str, Any]:
+    """The JSON beside a weights file. WeightsError where it is missing or no JSON object."""
+    path = _card(stem)
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise WeightsError(f"There is no {path}. Give the path of a trained model without its suffix.") from None
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read ({error}).") from None
+    if not isinstance(card, dict):
+        raise WeightsError(f"{path} is not the card of a model.")
+    return card
+
+
+def load_weights(stem: Path, module: nn.Module) -> nn.Module:
+    """Fills `module` from `<stem>.safetensors` as float32, in eval mode. WeightsError names the first keys that do not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = _weights(stem)
+    try:
+        weights = load_file(path)
+    except FileNotFoundError:
+        raise WeightsError(f"There is no {path}.") from None
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is not a safetensors file ({error}).") from None
+    check_fit(path, weights, module)
+    module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    return module.eval()
+
+
+def check_fit(path: Path, weights: dict[str, Tensor], module: nn.Module) -> None:
+    """WeightsError with the first mismatching keys, unless weights and module have the same keys and shapes."""
+    wanted = {k: tuple(v.shape) for k, v in module.state_dict().items()}
+    given = {k: tuple(v.shape) for k, v in weights.items()}
+    wrong = [
+        f"{k}: file {given.get(k, 'nothing')}, model {wanted.get(k, 'nothing')}"
+        for k in sorted(wanted | given)
+        if wanted.get(k) != given.get(k)
+    ]
+    if wrong:
+        raise WeightsError(f"{path} holds another network, {len(wrong)} keys differ: " + "; ".join(wrong[:3]))
+
+
+def _weights(stem: Path) -> Path:
+    return stem.with_name(stem.name + ".safetensors")
+
+
+def _card(stem: Path) -> Path:
+    return stem.with_name(stem.name + ".json")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The frozen VAE and CLIP. All methods take and give tensors on the parts' device.
+
+    fingerprint: hash of both weights files; a colorizer works with the backbone that it was trained on and no other.
+    """
+
+    vae: Any
+    clip: Any
+    vocabulary: Any
+    fingerprint: str
+    size: int
+    latent_size: int
+    latent_channels: int
+    context_width: int
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents of images [B, 3, H, W] in [-1, 1]."""
+        return self.vae.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """uint8 images [B, H, W, 3]."""
+        return to_uint8(self.vae.decode(latents))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """CLIP image tokens [B, 1 + n, D] of images in [-1, 1]; row 0 is CLS."""
+        from src.backbone.clip import image_tokens
+
+        return image_tokens(self.clip, images)
+
+    def text(self, texts: list[str]) -> Tensor:
+        """Unit text features [B, D]."""
+        from src.backbone.clip import text_features
+
+        return text_features(self.clip, self.vocabulary(texts))
+
+    def to(self, device: torch.device | str) -> "Backbone":
+        self.vae.to(device)
+        self.clip.to(device)
+        return self
+
+
+def load_backbone(directory: Path) -> Backbone:
+    """The backbone in a directory: `vae` and `clip`, each weights with card."""
+    from src.backbone.clip import Vocabulary, build_clip
+    from src.backbone.vae import PatchVAE
+
+    vae_card, clip_card = load_card(directory / "vae"), load_card(directory / "clip")
+    vae = load_weights(directory / "vae", PatchVAE(**vae_card["network"])).requires_grad_(False)
+    network = clip_card["network"]
+    clip = load_weights(directory / "clip", build_clip(**network)).requires_grad_(False)
+    size = network["vision"]["image_size"]
+    return Backbone(
+        vae.to(memory_format=torch.channels_last),
+        clip,
+        Vocabulary(clip_card["kept"], network["context_length"]),
+        fingerprint(directory),
+        size,
+        size // vae_card["network"]["patch"],
+        vae_card["network"]["channels"],
+        network["embed_dim"],
+    )
+
+
+def fingerprint(directory: Path) -> str:
+    """Twelve hexadecimal digits that identify the VAE and CLIP weights in a directory."""
+    import hashlib
+
+    for part in ("vae", "clip"):
+        load_card(directory / part)
+    hashes = [file_sha256(_weights(directory / part)) for part in ("vae", "clip")]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+
+
+def to_input(images: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] to float [B, 3, H, W] in [-1, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float [B, 3, H, W] in [-1, 1] to uint8 [B, H, W, 3]."""
+    return (images.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def sketch_to_input(sketch: Tensor) -> Tensor:
+    """A sketch, uint8 [B, H, W] with black lines on white, as the network wants it: [B, 3, H, W], -1 = no line, 1 = line."""
+    return (1 - sketch.float() / 127.5)[:, None].expand(-1, 3, -1, -1)

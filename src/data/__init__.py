@@ -1,0 +1,1 @@
+"""Sources, line extraction, MLS, columns and shards, the training loader."""

@@ -1,0 +1,209 @@
+"""Evaluates a trained colorizer on held-out sketches with shuffled references: `python -m src.evaluate checkpoint=runs/...`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from omegaconf import DictConfig
+
+from src.config import CONF
+from src.entry import reported
+from src.files import UserError
+
+
+class Pairs:
+    """Held-out sketches, each with another drawing as its reference (the evaluation of Tables 1 and 2).
+
+    `sketches` uint8 [N, H, W], `references` and `truths` uint8 [N, H, W, 3], `tokens` float [N, 1 + n, D], `keys`, `seeds`.
+    Which rows, which partners and which noise depend on (count, seed) alone.
+    """
+
+    def __init__(self, split: Path, count: int, seed: int) -> None:
+        from src.data.loader import Table
+
+        table = Table(split, ["color", "sketch", "tokens"])
+        if count > len(table):
+            raise UserError(f"{split} has {len(table)} rows, {count} were asked for. Lower evaluation.images or raise variants.")
+        rows = np.random.default_rng(seed).permutation(len(table))[:count]
+        chosen = [table[int(row)] for row in rows]
+        partner = partners([_drawing(sample["key"]) for sample in chosen])
+        self.keys = [sample["key"] for sample in chosen]
+        self.seeds = [seed * 1_000_003 + int(row) for row in rows]
+        self.sketches = np.stack([s["sketch"].numpy() for s in chosen])
+        self.truths = np.stack([s["color"].numpy() for s in chosen])
+        self.references = self.truths[partner]
+        self.tokens = np.stack([chosen[i]["tokens"].numpy() for i in partner])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def _drawing(key: str) -> str:
+    return key.rpartition("_")[0]
+
+
+def partners(drawings: Sequence[str]) -> np.ndarray:
+    """For each place another place with another drawing: the smallest rotation of the list that has no fixed drawing."""
+    count = len(drawings)
+    for shift in range(1, count):
+        order = np.roll(np.arange(count), -shift)
+        if all(drawings[i] != drawings[j] for i, j in enumerate(order.tolist())):
+            return order
+    raise UserError(f"{count} drawings cannot be paired with other ones. Raise evaluation.images.")
+
+
+def colorize(
+    colorizer: Any, backbone: Any, pairs: Pairs, *, gs: float, sampler: DictConfig, batch: int, sgs: float = 1.0
+) -> np.ndarray:
+    """Results uint8 [N, H, W, 3] of every pair."""
+    import torch
+
+    from src.backbone.parts import sketch_to_input
+    from src.sampling.sampler import sample
+
+    device = next(colorizer.parameters()).device
+    images = []
+    for start in range(0, len(pairs), batch):
+        part = slice(start, start + batch)
+        latents = sample(
+            colorizer,
+            sketch_to_input(torch.from_numpy(pairs.sketches[part])).to(device),
+            torch.from_numpy(pairs.tokens[part]).to(device),
+            pairs.seeds[part],
+            latent_channels=backbone.latent_channels,
+            factor=backbone.size // backbone.latent_size,
+            sigmas=sampler.sigmas,
+            steps=sampler.steps,
+            gs=gs,
+            sgs=sgs,
+        )
+        with torch.inference_mode():
+            images.append(backbone.decode(latents).cpu().numpy())
+    return np.concatenate(images)
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
+@reported
+def main(config: DictConfig) -> None:
+    if config.checkpoint is None:
+        raise UserError("Which model? Give checkpoint=<a run's folder>.")
+    evaluate(config, [Path(config.checkpoint)])
+
+
+def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """Samples each run at every guidance scale, writes `<out>/<name>.json` and `<name>.npz`, and adds the numbers to MLflow.
+
+    A run whose result is there already, for the same weights and settings, is not sampled again.
+    """
+    from src.backbone.parts import load_backbone
+
+    backbone = load_backbone(Path(config.backbone.directory))
+    split = Path(config.data.root) / "val"
+    pairs = Pairs(split, config.scale.evaluation.images, config.seed)
+    return [_evaluate_one(config, folder, backbone, pairs, split) for folder in folders]
+
+
+def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs, split: Path) -> dict[str, Any]:
+    import time
+
+    from src.files import config_hash, file_sha256, write_atomically, write_json
+    from src.metrics.features import available
+    from src.model.colorizer import load_colorizer
+
+    colorizer, card = load_colorizer(folder / "model", backbone.fingerprint)
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{card.get('name', folder.name)}.json"
+    settings = {"gs": list(config.gs), "sampler": dict(config.sampler), "evaluation": dict(config.scale.evaluation)}
+    identity = config_hash(
+        settings | {"weights": file_sha256(folder / "model.safetensors"), "rows": pairs.keys, "features": available()}
+    )
+    if path.exists() and json.loads(path.read_text())["identity"] == identity:
+        print(f"{path} is up to date")
+        return json.loads(path.read_text())
+    began = time.perf_counter()
+    results = {
+        gs: colorize(colorizer, backbone, pairs, gs=gs, sampler=config.sampler, batch=config.scale.evaluation.batch)
+        for gs in config.gs
+    }
+    seconds = time.perf_counter() - began
+    evaluations = len(pairs) * config.sampler.steps * sum(1 if gs == 1 else 2 for gs in config.gs)
+    print(f"{path.stem}: {seconds:.0f} s, {evaluations / seconds:.0f} U-Net evaluations/s", flush=True)
+    report = {
+        "name": path.stem,
+        "identity": identity,
+        "sampler": settings["sampler"],
+        "images": len(pairs),
+        "evaluations_per_second": evaluations / seconds,
+        "mlflow_run": card.get("mlflow_run"),
+        **measure(results, pairs, split),
+    }
+    arrays: dict[str, Any] = {f"gs{gs:g}": images for gs, images in results.items()}
+    write_atomically(out / f"{path.stem}.npz", lambda f: np.savez_compressed(f, **arrays))
+    _track(config, report, results, pairs)
+    write_json(path, report)
+    return report
+
+
+def measure(results: dict[float, np.ndarray], pairs: Pairs, split: Path) -> dict[str, Any]:
+    """Frechet distances with 95 % intervals, and colour transfer, each by guidance scale (keys as text, for JSON)."""
+    from src.metrics.features import available, extractor
+    from src.metrics.frechet import bootstrap_interval, distance_of_features
+    from src.metrics.palette import closer_share
+
+    distances: dict[str, dict[str, Any]] = {}
+    for name in available():
+        features = extractor(name)
+        real = reference_features(split, name)
+        column: dict[str, Any] = {}
+        for gs, images in results.items():
+            ours = features.call(images)
+            low, high = bootstrap_interval(ours, real)
+            column[f"{gs:g}"] = {"value": distance_of_features(ours, real), "low": low, "high": high}
+        distances[features.distance_name] = column
+    palette = {
+        f"{gs:g}": dict(zip(("share", "low", "high"), closer_share(list(images), list(pairs.references)), strict=True))
+        for gs, images in results.items()
+    }
+    return {"distances": distances, "palette_closer": palette}
+
+
+def reference_features(split: Path, name: str) -> np.ndarray:
+    """Features of all real drawings of a split, kept beside the data, under the hash of their column."""
+    from src.data.columns import Column
+    from src.data.images import array_bytes, array_from, from_bytes
+    from src.files import write_atomically
+    from src.metrics.features import extractor
+
+    column = Column(split / "color")
+    path = split.parent / "features" / f"{split.name}-{name}-{column.index['config'][:12]}.npy"
+    if not path.exists():
+        features = extractor(name).call(np.stack([from_bytes(sample["png"]) for _, sample in column]))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda f: f.write(array_bytes(features)))
+    return array_from(path.read_bytes())
+
+
+def _track(config: DictConfig, report: dict[str, Any], results: dict[float, np.ndarray], pairs: Pairs) -> None:
+    """Adds FD against GS and the guidance grid to the run that trained the model, if it was tracked here."""
+    from src.grids import rows_image
+    from src.tracking import log_image, log_table
+
+    run_id = report["mlflow_run"]
+    if run_id is None:
+        return
+    sigmas = config.sampler.sigmas
+    for distance, column in report["distances"].items():
+        log_table(run_id, {float(gs): v["value"] for gs, v in column.items()}, f"{distance}/{sigmas}", config.tracking_uri)
+    closer = {float(gs): v["share"] for gs, v in report["palette_closer"].items()}
+    log_table(run_id, closer, f"palette_closer/{sigmas}", config.tracking_uri)
+    shown = [pairs.sketches[:8], pairs.references[:8], *(images[:8] for images in results.values())]
+    titles = ["sketch", "reference", *(f"GS-{gs:g}" for gs in results)]
+    log_image(run_id, rows_image(shown, titles), f"guidance-{sigmas}.png", config.tracking_uri)
+
+
+if __name__ == "__main__":
+    main()

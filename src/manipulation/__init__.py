@@ -1,0 +1,1 @@
+"""Text edits of reference tokens: global, local, heatmaps."""

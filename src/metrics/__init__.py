@@ -1,0 +1,1 @@
+"""Frechet distance, sketch fidelity, colour transfer, text response."""

@@ -1,0 +1,1 @@
+"""U-Net, sketch encoder, reference conditioning and the LightningModule."""

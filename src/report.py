@@ -1,0 +1,202 @@
+"""Tables 1 and 2, their figures and a page about them, from evaluation results. Ours stand beside the paper's numbers."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from src.files import write_atomically, write_json
+from src.grids import rows_image
+
+PAPER = json.loads((Path(__file__).parent / "paper_tables.json").read_text(encoding="utf-8"))
+NOTE = (
+    "Ours are another data set (OpenMoji, {size} px), another scale ({scale}) and, unless the column says FID, other features "
+    "than the paper's: compare rows with rows, never a number of ours with one of the paper's. "
+    "Ours are over {images} results a cell, fewer samples than feature dimensions; brackets hold the 95 % bootstrap interval."
+)
+
+
+def load_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Evaluation reports by run name; `images` holds the sampled pictures by guidance scale."""
+    reports = {}
+    for path in sorted(folder.glob("*.json")):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            report["images_by_gs"] = {name.removeprefix("gs"): arrays[name] for name in arrays.files}
+        reports[report["name"]] = report
+    return reports
+
+
+def table1(results: dict[str, dict[str, Any]], guidance: Sequence[float]) -> list[dict[str, Any]]:
+    """One record a model and guidance scale: the paper's FID and our distances with intervals. Paper's row order first."""
+    paper = PAPER["table1"]
+    names = [name for name in paper["rows"] if name in results] + [name for name in results if name not in paper["rows"]]
+    return [
+        _record(name, results[name], gs, _paper_value(paper["rows"].get(name), paper["columns"], gs))
+        for name in names
+        for gs in guidance
+    ]
+
+
+def table2(results: dict[str, dict[str, Any]], guidance: Sequence[float]) -> list[dict[str, Any]]:
+    """Our row at every guidance scale, then the paper's baselines, which this pipeline does not run yet."""
+    paper = PAPER["table2"]
+    records = [
+        _record(name, report, gs, _paper_value(paper["ours"].get(name), paper["columns"], gs))
+        for name, report in results.items()
+        for gs in guidance
+    ]
+    return records + [{"model": name, "gs": None, "paper_fid": value, "ours": None} for name, value in paper["baselines"].items()]
+
+
+def _paper_value(row: Sequence[float] | None, columns: Sequence[str], gs: float) -> float | None:
+    return row[columns.index(f"GS-{gs:g}")] if row and f"GS-{gs:g}" in columns else None
+
+
+def _record(name: str, report: dict[str, Any], gs: float, paper: float | None) -> dict[str, Any]:
+    ours = {distance: column.get(f"{gs:g}") for distance, column in report["distances"].items()}
+    return {"model": name, "gs": gs, "paper_fid": paper, "ours": ours}
+
+
+def write_table(records: Sequence[dict[str, Any]], stem: Path, title: str, note: str) -> str:
+    """`<stem>.json`, `.csv` and `.md`; returns the Markdown."""
+    write_json(stem.with_suffix(".json"), {"title": title, "note": note, "cells": records})
+    buffer = io.StringIO()
+    rows = csv.writer(buffer, lineterminator="\n")
+    rows.writerow(["model", "gs", "paper_fid", "distance", "ours", "low", "high"])
+    for r in records:
+        for distance, measured in (r["ours"] or {"": None}).items():
+            cell = measured or {}
+            rows.writerow([r["model"], r["gs"], r["paper_fid"], distance, cell.get("value"), cell.get("low"), cell.get("high")])
+    write_text(stem.with_suffix(".csv"), buffer.getvalue())
+    markdown = _markdown(records, title, note)
+    write_text(stem.with_suffix(".md"), markdown)
+    return markdown
+
+
+def write_text(path: Path, text: str) -> None:
+    """UTF-8, whole or not at all."""
+    write_atomically(path, lambda f: f.write(text.encode()))
+
+
+def _markdown(records: Sequence[dict[str, Any]], title: str, note: str) -> str:
+    distances = list(next((r["ours"] for r in records if r["ours"]), {}))
+    scales = sorted({r["gs"] for r in records if r["gs"] is not None})
+    cells = {(r["model"], r["gs"]): r for r in records}
+    lines = [f"# {title}", "", note, ""]
+    for distance in distances:
+        best = {
+            gs: min((r["ours"][distance]["value"] for r in records if r["ours"] and r["gs"] == gs), default=None) for gs in scales
+        }
+        lines += [
+            f"## Ours, {distance}",
+            "",
+            _row(["Model", *(f"GS-{gs:g}" for gs in scales)]),
+            _row(["---"] * (len(scales) + 1)),
+        ]
+        for model in dict.fromkeys(r["model"] for r in records):
+            if (model, None) in cells:
+                lines.append(_row([model, *["not run yet"] * len(scales)]))
+                continue
+            shown = []
+            for gs in scales:
+                cell = cells[model, gs]["ours"][distance]
+                value = f"{cell['value']:.2f}"
+                value = f"**{value}**" if cell["value"] == best[gs] else value
+                shown.append(f"{value} [{cell['low']:.2f}, {cell['high']:.2f}]")
+            lines.append(_row([model, *shown]))
+        lines.append("")
+    lines += ["## The paper's, FID", "", _row(["Model", *(f"GS-{gs:g}" for gs in scales)]), _row(["---"] * (len(scales) + 1))]
+    for model in dict.fromkeys(r["model"] for r in records):
+        if (model, None) in cells:
+            lines.append(_row([model, f"{cells[model, None]['paper_fid']:.2f}", *[""] * (len(scales) - 1)]))
+        else:
+            values = [cells[model, gs]["paper_fid"] for gs in scales]
+            lines.append(_row([model, *("" if v is None else f"{v:.2f}" for v in values)]))
+    return "\n".join(lines) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def ablation_grid(results: dict[str, dict[str, Any]], pairs: Any, gs: str, rows: int) -> np.ndarray:
+    """Figure 11's layout: sketch, reference, then one column a model at one guidance scale."""
+    names = [name for name in PAPER["table1"]["rows"] if name in results]
+    columns = [pairs.sketches[:rows], pairs.references[:rows], *(results[n]["images_by_gs"][gs][:rows] for n in names)]
+    return rows_image(columns, ["sketch", "reference", *names])
+
+
+def guidance_grid(report: dict[str, Any], pairs: Any, rows: int) -> np.ndarray:
+    """Sketch, reference, then one column a guidance scale."""
+    images = report["images_by_gs"]
+    columns = [pairs.sketches[:rows], pairs.references[:rows], *(images[gs][:rows] for gs in images)]
+    return rows_image(columns, ["sketch", "reference", *(f"GS-{gs}" for gs in images)])
+
+
+def curves(records: Sequence[dict[str, Any]]) -> str:
+    """CSV of every distance against GS, one line a model, for `dvc plots show`."""
+    buffer = io.StringIO()
+    rows = csv.writer(buffer, lineterminator="\n")
+    rows.writerow(["model", "gs", "distance"])
+    for r in records:
+        if r["ours"]:
+            rows.writerow([r["model"], r["gs"], next(iter(r["ours"].values()))["value"]])
+    return buffer.getvalue()
+
+
+def save_png(path: Path, image: np.ndarray) -> None:
+    """uint8 [H, W, 3] as PNG."""
+    from src.data.images import to_png
+
+    write_atomically(path, lambda f: f.write(to_png(image)))
+
+
+def summary(records: Sequence[dict[str, Any]], finished: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What `dvc metrics show` prints: each model's best distance with its GS, and the finished colorizers' colour transfer."""
+    models: dict[str, Any] = {}
+    for r in records:
+        distance, cell = next(iter(r["ours"].items()))
+        if r["model"] not in models or cell["value"] < models[r["model"]][distance]:
+            models[r["model"]] = {distance: round(cell["value"], 3), "gs": r["gs"]}
+    closer = {
+        name: {f"GS-{gs}": round(v["share"], 4) for gs, v in report["palette_closer"].items()} for name, report in finished.items()
+    }
+    return {"table1_best": models, "finished_palette_closer": closer}
+
+
+def page(scale: str, gs: str, first: str, second: str, finished: dict[str, dict[str, Any]]) -> str:
+    """The report's README: tables, figures, and what the finished colorizers do."""
+    lines = [f"# Report at scale `{scale}`", "", "Written by `dvc repro`; every number comes from `evaluation/`.", ""]
+    lines += ["## Shipped colorizers", ""]
+    lines += [
+        "Share of held-out pairs (and random other references) in which a result's palette is nearer to its own reference "
+        "than to the other one (sliced Wasserstein distance in Lab), with the 95 % interval:",
+        "",
+    ]
+    scales = list(next(iter(finished.values()))["palette_closer"])
+    lines += [_row(["Model", *(f"GS-{g}" for g in scales)]), _row(["---"] * (len(scales) + 1))]
+    for name, report in finished.items():
+        shares = [report["palette_closer"][g] for g in scales]
+        lines.append(
+            _row(
+                [
+                    f"{name}, {report['images']} pairs",
+                    *(f"{100 * s['share']:.1f} % [{100 * s['low']:.1f}, {100 * s['high']:.1f}]" for s in shares),
+                ]
+            )
+        )
+    lines += [""] + [f"![{name}](figures/finished_{name}.png)".replace(" ", "%20") for name in finished]
+    lines += ["", f"## Ablation grid, GS-{gs}", "", "![ablation grid](figures/ablation_grid.png)", ""]
+    lines += ["## Guidance grid", "", "![guidance grid](figures/guidance_grid.png)", ""]
+    return (
+        "\n".join(lines)
+        + "\n"
+        + first.replace("# ", "## ", 1).replace("\n## ", "\n### ")
+        + "\n"
+        + second.replace("# ", "## ", 1).replace("\n## ", "\n### ")
+    )

@@ -1,0 +1,1 @@
+"""Noise schedules, guidance, the sampler loop, attention injection, AdaIN."""
