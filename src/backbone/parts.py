@@ -16,13 +16,18 @@ class WeightsError(UserError):
 
 
 def save_weights(stem: Path, weights: dict[str, Tensor], card: dict[str, Any], dtype: torch.dtype = torch.float16) -> None:
-    """`<stem>.safetensors` with floating tensors as `dtype`, and `<stem>.json`; each file appears whole or not at all."""
+    """`<stem>.safetensors` with floating tensors as `dtype`, and `<stem>.json`, the card with the sha256 of the weights.
+
+    Each file appears whole or not at all. DVC stages depend on the card: it changes with the weights, and is no stage's output.
+    """
+    import hashlib
+
     from safetensors.torch import save
 
     stem.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous() for k, v in weights.items()}
-    write_atomically(_weights(stem), lambda f: f.write(save(tensors)))
-    write_json(_card(stem), card)
+    data = save({k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous() for k, v in weights.items()})
+    write_atomically(_weights(stem), lambda f: f.write(data))
+    write_json(_card(stem), {**card, "sha256": hashlib.sha256(data).hexdigest()})
 
 
 def load_card(stem: Path) -> dict[str, Any]:
