@@ -72,12 +72,12 @@ def data_root(tmp_path_factory: pytest.TempPathFactory, backbone_directory: Path
 
 @pytest.fixture
 def command(tmp_path: Path, backbone_directory: Path, data_root: Path):
-    """Runs an entry point as a user does, in an empty folder, at scale smoke; returns the finished process."""
+    """Runs an entry point as a user does, in an empty folder, on the small data at scale smoke unless `places` is off."""
 
-    def run(module: str, *arguments: str, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
+    def run(module: str, *arguments: str, cwd: Path = tmp_path, places: bool = True) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "COLORIZE_BACKBONE": str(backbone_directory)}
-        places = ["scale=smoke", f"data.root={data_root}"]
-        whole = [sys.executable, "-m", module, *arguments, *places]
+        small = ["scale=smoke", f"data.root={data_root}"] if places else []
+        whole = [sys.executable, "-m", module, *(a for a in arguments if a == "-m"), *small, *(a for a in arguments if a != "-m")]
         return subprocess.run(whole, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
     return run

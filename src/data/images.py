@@ -5,10 +5,12 @@ import io
 import numpy as np
 from PIL import Image
 
+from src.files import UserError
+
 MAX_PIXELS = 64_000_000
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """Bytes that are no usable image; the message says why."""
 
 

@@ -25,7 +25,7 @@ def make_badly(shard: int, keys: Sequence[str]) -> Iterator[tuple[str, Sample] |
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in sorted(folder.glob("*.tar")) + [folder / "index.json"]}
+    return {p.name: p.read_bytes() for p in [*sorted(folder.glob("*.tar")), folder / "index.json"]}
 
 
 def test_any_webdataset_tool_reads_a_column(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_unusable_rows_are_quarantined_up_to_a_share(tmp_path: Path) -> None:
     index = build_column(tmp_path, SHARDS, make_badly, {}, max_quarantined=0.2)
     assert index["count"] == 5
     assert json.loads((tmp_path / "quarantine.jsonl").read_text()) == {"key": "e", "reason": "torn"}
-    with pytest.raises(ColumnError, match="1 of 6 rows cannot be used .e: torn"):
+    with pytest.raises(ColumnError, match=r"1 of 6 rows cannot be used .e: torn"):
         build_column(tmp_path, SHARDS, make_badly, {}, max_quarantined=0.1)
 
 

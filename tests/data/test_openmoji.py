@@ -60,7 +60,9 @@ def test_no_name_contradicts_a_recolouring() -> None:
     assert not any(word in d.name.split() for d in openmoji.drawings() for word in FAMILIES)
 
 
-@given(st.sets(st.tuples(st.sampled_from(["hair", "skin", "color"]), st.sampled_from(sorted(SHADE))), max_size=12), st.integers(0, 99))
+@given(
+    st.sets(st.tuples(st.sampled_from(["hair", "skin", "color"]), st.sampled_from(sorted(SHADE))), max_size=12), st.integers(0, 99)
+)
 def test_recolouring_maps_families_to_other_families(fills: set[tuple[str, str]], seed: int) -> None:
     mapping = recolouring(fills, random.Random(seed))
     for (group, old), new in mapping.items():

@@ -56,7 +56,7 @@ def test_cls_layers_are_attention_to_one_token() -> None:
 
 @torch.no_grad()
 def test_attention_does_not_depend_on_the_order_of_tokens(unet) -> None:
-    """Cross-attention has no position of its own: shuffling tokens changes what a network can rely on only through their contents."""
+    """Cross-attention has no positions: what latent shuffle can hide is nothing but order, the contents stay."""
     z, t, context = torch.randn(1, 4, 16, 16), torch.tensor([500]), torch.randn(1, 9, 128)
     assert torch.allclose(denoise(unet, z, t, context), denoise(unet, z, t, context.flip(1)), atol=1e-5)
 
