@@ -2,7 +2,7 @@
 
 import errno
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
 
@@ -26,3 +26,17 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
             raise
 
     return run
+
+
+def quoted(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Arguments with the paths of `keys` quoted for Hydra's grammar: spaces, brackets, commas, `=` and non-ASCII then work."""
+    result = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in keys:
+            body = value.replace("'", r"\'").replace("${", r"\${")
+            body += "\\" * (len(body) - len(body.rstrip("\\")))  # a backslash before the closing quote would escape it
+            result.append(f"{key}='{body}'")
+        else:
+            result.append(argument)
+    return result

@@ -1,6 +1,7 @@
 """Evaluates a trained colorizer on held-out sketches with shuffled references: `python -m src.evaluate checkpoint=runs/...`."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.config import CONF
-from src.entry import reported
+from src.entry import quoted, reported
 from src.files import UserError
 
 
@@ -206,4 +207,5 @@ def _track(config: DictConfig, report: dict[str, Any], results: dict[float, np.n
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = quoted(sys.argv[1:], ("checkpoint", "out"))
     main()

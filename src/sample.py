@@ -1,7 +1,6 @@
 """Colours one sketch: `python -m src.sample sketch=a.png reference=b.png output=c.png [checkpoint=... gs=3 seed=0]`."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -9,24 +8,10 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from src.config import CONF
-from src.entry import reported
+from src.entry import quoted, reported
 from src.files import UserError
 
 PATHS = ("checkpoint", "sketch", "reference", "output")
-
-
-def quoted(arguments: Sequence[str]) -> list[str]:
-    """Arguments with their paths quoted for Hydra's grammar, so that any path works: spaces, brackets, commas, `=`, non-ASCII."""
-    result = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key in PATHS:
-            body = value.replace("'", r"\'").replace("${", r"\${")
-            body += "\\" * (len(body) - len(body.rstrip("\\")))  # a backslash before the closing quote would escape it
-            result.append(f"{key}='{body}'")
-        else:
-            result.append(argument)
-    return result
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sample")
@@ -111,5 +96,5 @@ def save(path: Path, image: np.ndarray, recipe: str, weights: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:])
+    sys.argv[1:] = quoted(sys.argv[1:], PATHS)
     main()

@@ -15,20 +15,38 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def client(uri: str) -> Any:
+    """MLflow's client. A lock lets one process at a time make a new SQLite store: MLflow's migrations do not survive two."""
+    from contextlib import nullcontext
+
+    from filelock import FileLock
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=uri)
+    with FileLock(f"{uri.removeprefix('sqlite:///')}.lock") if uri.startswith("sqlite:///") else nullcontext():
+        return MlflowClient(tracking_uri=uri)
 
 
-def run_logger(config: DictConfig, name: str) -> Any:
-    """Lightning's MLflow logger with the run's whole configuration as flat parameters."""
+def run_logger(config: DictConfig, name: str, folder: Path) -> Any:
+    """Lightning's MLflow logger with the run's configuration as flat parameters. A resumed run goes on in its MLflow run."""
     from lightning.pytorch.loggers import MLFlowLogger
 
-    logger = MLFlowLogger(config.scale.name, run_name=name, tracking_uri=config.tracking_uri, artifact_location=_artifacts())
+    tracking, marker = client(config.tracking_uri), folder / "mlflow_run"
+    known = {run.info.run_id for run in _runs(tracking, config.scale.name)} if marker.exists() else set()
+    run_id = marker.read_text() if marker.exists() and marker.read_text() in known else None
+    logger = MLFlowLogger(
+        config.scale.name, run_name=name, tracking_uri=config.tracking_uri, artifact_location=_artifacts(), run_id=run_id
+    )
     keys = ("seed", "drop", "noisy", "dual", "epochs", "model", "data", "scale")
+    if run_id is not None:
+        return logger
+    marker.write_text(str(logger.run_id))
     values = plain(config)
     logger.log_hyperparams({"name": name, "backbone": config.backbone.name, **{key: values[key] for key in keys}})
     return logger
+
+
+def _runs(tracking: Any, experiment: str) -> list[Any]:
+    found = tracking.get_experiment_by_name(experiment)
+    return tracking.search_runs([found.experiment_id], max_results=50_000) if found else []
 
 
 def _artifacts() -> str:

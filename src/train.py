@@ -95,13 +95,14 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str) -> None:
     steps = len(loader) * config.epochs // scale.accumulate
     scheme = {"shuffled": config.model.shuffled, "noisy": config.noisy, "drop_rate": config.drop, "dual": config.dual}
     module = Training(colorizer, scheme, dict(scale.optimizer), steps, config.seed)
-    logger = run_logger(config, name)
+    logger = run_logger(config, name, folder)
     callbacks: list[Any] = [
         ModelCheckpoint(folder, filename="last", enable_version_counter=False, save_top_k=1, every_n_train_steps=len(loader)),
         TQDMProgressBar(refresh_rate=max(1, len(loader) // 4)),
     ]
     if scale.ema:
-        callbacks.append(EMAWeightAveraging(decay=scale.ema))
+        # Weights before and after the warm-up are far apart: an average of both is neither.
+        callbacks.append(EMAWeightAveraging(decay=scale.ema, update_starting_at_step=scale.optimizer.warmup))
     trainer = lightning.Trainer(
         max_epochs=config.epochs,
         accumulate_grad_batches=scale.accumulate,
@@ -136,6 +137,7 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str) -> None:
     _log_grid(config, colorizer.eval(), backbone, logger)
     save_weights(folder / "model", colorizer.state_dict(), card)
     last.unlink(missing_ok=True)
+    (folder / "mlflow_run").unlink(missing_ok=True)  # the card has it
     logger.finalize("success")
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from src.sample import quoted, working_size
+from src.entry import quoted
+from src.sample import PATHS, working_size
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_checkpoint_of_another_backbone_is_refused(trained: Path, backbone_dir
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=12))
 def test_hydra_reads_every_path_as_it_was(path: str) -> None:
-    (override,) = OverridesParser.create().parse_overrides(quoted([f"sketch={path}"]))
+    (override,) = OverridesParser.create().parse_overrides(quoted([f"sketch={path}"], PATHS))
     assert str(override.value()).replace("\\${", "${") == path
 
 

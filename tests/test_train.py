@@ -67,6 +67,10 @@ def test_killed_and_resumed_equals_uninterrupted(command, tmp_path: Path, backbo
     one, two = (load_file(base / "runs/smoke" / folder.name / "model.safetensors") for base in (tmp_path, whole))
     assert all((one[key] == two[key]).all() for key in two) and one.keys() == two.keys()
     assert load_card(folder / "model")["steps"] == 18
+    from src.tracking import client
+
+    tracking = client(f"sqlite:///{tmp_path}/mlruns.db")
+    assert len(tracking.search_runs([tracking.get_experiment_by_name("smoke").experiment_id])) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""Tables beside the paper's numbers, from results whose values are known."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.report import NOTE, ablation_grid, curves, guidance_grid, page, summary, table1, table2, write_table
+
+
+def result(name: str, offset: float) -> dict:
+    column = {f"{gs}": {"value": offset + gs, "low": offset, "high": offset + 2 * gs} for gs in (1, 2)}
+    shares = {f"{gs}": {"share": 0.9, "low": 0.8, "high": 0.95} for gs in (1, 2)}
+    images = {f"{gs}": np.zeros((3, 8, 8, 3), np.uint8) for gs in (1, 2)}
+    return {"name": name, "images": 3, "distances": {"FD-EffNet": column}, "palette_closer": shares, "images_by_gs": images}
+
+
+RESULTS = {name: result(name, offset) for name, offset in (("Mine", 30.0), ("Shuffle-0", 20.0), ("Deform-0", 10.0))}
+
+
+def test_table1_has_every_cell_and_the_papers_numbers(tmp_path: Path) -> None:
+    records = table1(RESULTS, [1, 2])
+    assert [r["model"] for r in records[::2]] == ["Deform-0", "Shuffle-0", "Mine"]
+    assert records[0]["paper_fid"] == 15.8590 and records[-1]["paper_fid"] is None
+    markdown = write_table(records, tmp_path / "table1", "Table 1", NOTE.format(size=64, scale="demo", images=3))
+    assert "| Deform-0 | **11.00** [10.00, 12.00] | **12.00** [10.00, 14.00] |" in markdown
+    assert "| Deform-0 | 15.86 | 10.89 |" in markdown and "another data set" in markdown
+    rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
+    assert len(rows) == 6 and float(rows[3]["ours"]) == 22 and rows[3]["distance"] == "FD-EffNet"
+    assert json.loads((tmp_path / "table1.json").read_text())["cells"] == records
+
+
+def test_table2_lists_the_baselines_as_not_run(tmp_path: Path) -> None:
+    records = table2({"Noisy-0 (7 epochs)": result("Noisy-0 (7 epochs)", 5.0)}, [1, 2])
+    markdown = write_table(records, tmp_path / "table2", "Table 2", "")
+    assert markdown.count("not run yet") == 2 * 7
+    assert "| CN-Linear + SD v1.5 + IP-Adapter, GS-3 | 25.84 |" in markdown
+
+
+def test_figures_and_summary() -> None:
+    pairs = type("P", (), {"sketches": np.full((3, 8, 8), 255, np.uint8), "references": np.zeros((3, 8, 8, 3), np.uint8)})
+    assert ablation_grid(RESULTS, pairs, "2", 2).shape[1] == 4 + 4 * (16 + 4)
+    assert guidance_grid(RESULTS["Mine"], pairs, 3).dtype == np.uint8
+    records = table1(RESULTS, [1, 2])
+    assert summary(records, {"noisy": RESULTS["Mine"]})["table1_best"]["Deform-0"] == {"FD-EffNet": 11.0, "gs": 1}
+    assert curves(records).splitlines()[1] == "Deform-0,1,11.0"
+    assert "90.0 % [80.0, 95.0]" in page("demo", "2", "# a", "# b", {"noisy": RESULTS["Mine"]})
+
+
+@pytest.mark.parametrize("name", ["table1", "table2"])
+def test_the_papers_tables_are_whole(name: str) -> None:
+    from src.report import PAPER
+
+    assert len(PAPER["table1"]["rows"]) == 9 and len(PAPER["table2"]["baselines"]) == 7 and PAPER[name]["columns"][0] == "GS-1"
