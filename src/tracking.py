@@ -30,8 +30,7 @@ def run_logger(config: DictConfig, name: str, folder: Path) -> Any:
     from lightning.pytorch.loggers import MLFlowLogger
 
     tracking, marker = client(config.tracking_uri), folder / "mlflow_run"
-    known = {run.info.run_id for run in _runs(tracking, config.scale.name)} if marker.exists() else set()
-    run_id = marker.read_text() if marker.exists() and marker.read_text() in known else None
+    run_id = _known(tracking, marker)
     logger = MLFlowLogger(
         config.scale.name, run_name=name, tracking_uri=config.tracking_uri, artifact_location=_artifacts(), run_id=run_id
     )
@@ -44,9 +43,13 @@ def run_logger(config: DictConfig, name: str, folder: Path) -> Any:
     return logger
 
 
-def _runs(tracking: Any, experiment: str) -> list[Any]:
-    found = tracking.get_experiment_by_name(experiment)
-    return tracking.search_runs([found.experiment_id], max_results=50_000) if found else []
+def _known(tracking: Any, marker: Path) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return tracking.get_run(marker.read_text()).info.run_id
+    except (FileNotFoundError, MlflowException):
+        return None
 
 
 def _artifacts() -> str:
