@@ -72,8 +72,6 @@ def _state(folder: Path, identity: str, overwrite: bool) -> str:
 
 def fit(config: DictConfig, name: str, folder: Path, identity: str) -> None:
     """One Lightning fit; writes the weights with their card, then removes the resume checkpoint."""
-    import time
-
     import lightning
     import torch
     from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
@@ -115,11 +113,16 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str) -> None:
         devices=1,
     )
     last = folder / "last.ckpt"
-    began = time.perf_counter()
     val_loader = torch.utils.data.DataLoader(torch.utils.data.Subset(validation, range(scale.validation)), scale.validation)
     trainer.fit(module, loader, val_loader, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise UserError(f"{name} was interrupted; the same command continues it.")
+    # The last checkpoint holds the final weights (the average, where there is one), also when a run was killed just after its fit.
+    final = torch.load(last, weights_only=True)
+    colorizer.load_state_dict({key.removeprefix("colorizer."): value for key, value in final["state_dict"].items()})
+    (validated,) = lightning.Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, devices=1).validate(
+        module, val_loader, verbose=False
+    )
     card = {
         "name": name,
         "kind": config.model.kind,
@@ -127,10 +130,10 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str) -> None:
         "network": network,
         "scheme": scheme,
         "identity": identity,
-        "steps": trainer.global_step,
-        "samples": trainer.global_step * scale.batch * scale.accumulate,
-        "seconds": time.perf_counter() - began,
-        "val_loss": float(trainer.callback_metrics["val/loss"]),
+        "steps": final["global_step"],
+        "samples": final["global_step"] * scale.batch * scale.accumulate,
+        "seconds": final["seconds"],
+        "val_loss": validated["val/loss"],
         "mlflow_run": logger.run_id,
         "config": plain(config),
     }

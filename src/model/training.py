@@ -1,5 +1,6 @@
 """The LightningModule: one training step of the paper (Eq. 1 to 4), whatever the scheme."""
 
+import time
 from typing import Any
 
 import lightning
@@ -27,6 +28,7 @@ class Training(lightning.LightningModule):
         self.colorizer, self.scheme, self.optimizer_options = colorizer, scheme, optimizer
         self.steps, self.seed = steps, seed
         self.register_buffer("schedule", alphas_cumprod(), persistent=False)
+        self.earlier, self.began = 0.0, time.perf_counter()  # seconds of training before and since this process took over
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + self.global_step * 64 + self.global_rank)
@@ -73,6 +75,15 @@ class Training(lightning.LightningModule):
             z, t, self.colorizer.used(batch["tokens"]), noise, self.schedule,
         )  # fmt: skip
         self.log("val/loss", losses.mean(), prog_bar=True, batch_size=count)
+
+    def on_train_start(self) -> None:
+        self.began = time.perf_counter()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["seconds"] = self.earlier + time.perf_counter() - self.began
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.earlier = checkpoint["seconds"]
 
     def configure_optimizers(self) -> Any:
         options = self.optimizer_options
