@@ -190,7 +190,7 @@ def page(scale: str, gs: str, first: str, second: str, finished: dict[str, dict[
                 ]
             )
         )
-    lines += [""] + [f"![{name}](figures/finished_{name}.png)".replace(" ", "%20") for name in finished]
+    lines += [""] + [f"![{name}](figures/finished_{name.replace(' ', '%20')}.png)" for name in finished]
     lines += ["", f"## Ablation grid, GS-{gs}", "", "![ablation grid](figures/ablation_grid.png)", ""]
     lines += ["## Guidance grid", "", "![guidance grid](figures/guidance_grid.png)", ""]
     return (

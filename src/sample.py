@@ -1,4 +1,4 @@
-"""Colours one sketch: `python -m src.sample sketch=a.png reference=b.png output=c.png [checkpoint=... gs=3 seed=0]`."""
+"""Colours one sketch: `python -m src.sample sketch=a.png reference=b.png output=c.png [checkpoint=... gs=2 seed=0]`."""
 
 import sys
 from pathlib import Path
