@@ -1,5 +1,6 @@
 """Stage: tables, grids, curves and a page about them in `reports/<scale>/`."""
 
+import shutil
 from pathlib import Path
 
 from pipelines import params, run_stage, stage_config
@@ -9,6 +10,7 @@ from src.report import (
     NOTE,
     ablation_grid,
     curves,
+    finished_figure,
     guidance_grid,
     load_results,
     page,
@@ -45,8 +47,11 @@ def main(_: list[str]) -> None:
     best = next(iter(finished.values()))
     save_png(out / "figures" / "guidance_grid.png", guidance_grid(ablation.get("Noisy-0 (7 epochs)", best), pairs, ROWS))
     for name, report in finished.items():
-        save_png(out / "figures" / f"finished_{name}.png", guidance_grid(report, shown, ROWS))
-    write_json(out / "metrics.json", summary(one, finished))
+        save_png(out / "figures" / finished_figure(name), guidance_grid(report, shown, ROWS))
+    shutil.rmtree(out / "metrics", ignore_errors=True)
+    (out / "metrics").mkdir()
+    for name, numbers in summary(one, finished).items():
+        write_json(out / "metrics" / f"{name}.json", numbers)
     write_text(out / "README.md", page(scale, gs, first, second, finished))
 
 

@@ -138,6 +138,11 @@ def guidance_grid(report: dict[str, Any], pairs: Any, rows: int) -> np.ndarray:
     return rows_image(columns, ["sketch", "reference", *(f"GS-{gs}" for gs in images)])
 
 
+def finished_figure(name: str) -> str:
+    """The file that a finished colorizer's grid goes to: its base and drop rate, as a path and a URL alike."""
+    return f"finished_{name.split(' ')[0]}.png"
+
+
 def curves(records: Sequence[dict[str, Any]]) -> str:
     """CSV of every distance against GS, one line a model, for `dvc plots show`."""
     buffer = io.StringIO()
@@ -156,17 +161,19 @@ def save_png(path: Path, image: np.ndarray) -> None:
     write_atomically(path, lambda f: f.write(to_png(image)))
 
 
-def summary(records: Sequence[dict[str, Any]], finished: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What `dvc metrics show` prints: each model's best distance with its GS, and the finished colorizers' colour transfer."""
-    models: dict[str, Any] = {}
+def summary(records: Sequence[dict[str, Any]], finished: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """What `dvc metrics show` prints, one row a model: its best distance with its GS, and its colour transfer if it is finished."""
+    models: dict[str, dict[str, float]] = {}
     for r in records:
         distance, cell = next(iter(r["ours"].items()))
         if r["model"] not in models or cell["value"] < models[r["model"]][distance]:
-            models[r["model"]] = {distance: round(cell["value"], 3), "gs": r["gs"]}
-    closer = {
-        name: {f"GS-{gs}": round(v["share"], 4) for gs, v in report["palette_closer"].items()} for name, report in finished.items()
-    }
-    return {"table1_best": models, "finished_palette_closer": closer}
+            models[r["model"]] = {distance: round(cell["value"], 3), "at GS": r["gs"]}
+    for name, report in finished.items():
+        distances = next(iter(report["distances"].items()))
+        best = min(distances[1], key=lambda gs: distances[1][gs]["value"])
+        closer = {f"palette closer, GS-{gs}": round(v["share"], 4) for gs, v in report["palette_closer"].items()}
+        models[name] = {distances[0]: round(distances[1][best]["value"], 3), "at GS": float(best), **closer}
+    return models
 
 
 def page(scale: str, gs: str, first: str, second: str, finished: dict[str, dict[str, Any]]) -> str:
@@ -190,7 +197,7 @@ def page(scale: str, gs: str, first: str, second: str, finished: dict[str, dict[
                 ]
             )
         )
-    lines += [""] + [f"![{name}](figures/finished_{name.replace(' ', '%20')}.png)" for name in finished]
+    lines += [""] + [f"![{name}](figures/{finished_figure(name)})" for name in finished]
     lines += ["", f"## Ablation grid, GS-{gs}", "", "![ablation grid](figures/ablation_grid.png)", ""]
     lines += ["## Guidance grid", "", "![guidance grid](figures/guidance_grid.png)", ""]
     return (

@@ -91,7 +91,13 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str) -> None:
     network = plain(config.backbone.unet)
     colorizer = pretrained(network, config.model.kind, Path(config.backbone.directory))
     steps = len(loader) * config.epochs // scale.accumulate
-    scheme = {"shuffled": config.model.shuffled, "noisy": config.noisy, "drop_rate": config.drop, "dual": config.dual}
+    scheme = {
+        "shuffled": config.model.shuffled,
+        "noisy": config.noisy,
+        "drop_rate": config.drop,
+        "dual": config.dual,
+        "min_snr": scale.min_snr,
+    }
     module = Training(colorizer, scheme, dict(scale.optimizer), steps, config.seed)
     logger = run_logger(config, name, folder)
     callbacks: list[Any] = [

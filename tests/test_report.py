@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.report import NOTE, ablation_grid, curves, guidance_grid, page, summary, table1, table2, write_table
+from src.report import NOTE, ablation_grid, curves, finished_figure, guidance_grid, page, summary, table1, table2, write_table
 
 
 def result(name: str, offset: float) -> dict:
@@ -44,7 +44,12 @@ def test_figures_and_summary() -> None:
     assert ablation_grid(RESULTS, pairs, "2", 2).shape[1] == 4 + 4 * (16 + 4)
     assert guidance_grid(RESULTS["Mine"], pairs, 3).dtype == np.uint8
     records = table1(RESULTS, [1, 2])
-    assert summary(records, {"noisy": RESULTS["Mine"]})["table1_best"]["Deform-0"] == {"FD-EffNet": 11.0, "gs": 1}
+    metrics = summary(records, {"Noisy-0.1 (12 epochs)": RESULTS["Mine"]})
+    assert metrics["Deform-0"] == {"FD-EffNet": 11.0, "at GS": 1}
+    assert metrics["Noisy-0.1 (12 epochs)"] == {
+        "FD-EffNet": 31.0, "at GS": 1, "palette closer, GS-1": 0.9, "palette closer, GS-2": 0.9,
+    }  # fmt: skip
+    assert finished_figure("Noisy-0.1 (12 epochs)") == "finished_Noisy-0.1.png"
     assert curves(records).splitlines()[1] == "Deform-0,1,11.0"
     assert "90.0 % [80.0, 95.0]" in page("demo", "2", "# a", "# b", {"noisy": RESULTS["Mine"]})
 

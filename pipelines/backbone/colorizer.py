@@ -13,7 +13,7 @@ from src.train import train
 def main(arguments: list[str]) -> None:
     (name,) = arguments
     backbone = compose().backbone
-    places = [f"data.root={backbone.data}", f"runs={backbone.data}/runs", "overwrite=true"]
+    places = [f"runs={backbone.data}/runs", "overwrite=true"]
     folder = train(compose([*backbone.colorizers[name], *places]))
     target = Path(backbone.directory) / name
     target.mkdir(parents=True, exist_ok=True)

@@ -46,3 +46,9 @@ def dual_loss(
     error = (torch.cat([noise, noise2]) - prediction).square().mean((1, 2, 3))
     with_reference, without = error.chunk(2)
     return with_reference + weight * without
+
+
+def min_snr_weight(t: Tensor, gamma: float, schedule: Tensor) -> Tensor:
+    """min(SNR, gamma) / SNR, [B]: what Min-SNR weighting (Hang et al. 2023) multiplies a noise-prediction loss by."""
+    alpha2 = schedule.to(t.device)[t]
+    return (gamma * (1 - alpha2) / alpha2).clamp(max=1)

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from src.backbone.parts import sketch_to_input
 from src.model.colorizer import Colorizer
-from src.model.diffusion import T, alphas_cumprod, diffusion_loss, dual_loss
+from src.model.diffusion import T, alphas_cumprod, diffusion_loss, dual_loss, min_snr_weight
 from src.model.reference import condition
 
 
 class Training(lightning.LightningModule):
     """Trains a colorizer on cached latents, tokens and sketches.
 
-    `scheme`: shuffled, noisy, drop_rate, and dual (lambda of Eq. 4; 0 = off). `optimizer`: peak, weight_decay, warmup (steps),
-    decay_to_zero (linearly over `steps`; the paper's rate is constant). Step i draws its randomness from (seed, i, rank) alone,
+    `scheme`: shuffled, noisy, drop_rate, dual (lambda of Eq. 4; 0 = off), and min_snr (gamma of Min-SNR weighting; 0 = off).
+    `optimizer`: peak, weight_decay, warmup (steps), decay_to_zero (linearly over `steps`; the paper's rate is constant). Step i draws its randomness from (seed, i, rank) alone,
     so that a run that was stopped and resumed equals one that was not.
     """
 
@@ -61,8 +61,12 @@ class Training(lightning.LightningModule):
             return self.colorizer(z_t, t, tokens, [f.repeat(repeats, 1, 1, 1) for f in features] if repeats > 1 else features)
 
         if self.scheme["dual"]:
-            return dual_loss(predict, z, t, tokens, noise, normal(z), self.scheme["dual"], self.schedule).mean()
-        return diffusion_loss(predict, z, t, tokens, noise, self.schedule).mean()
+            losses = dual_loss(predict, z, t, tokens, noise, normal(z), self.scheme["dual"], self.schedule)
+        else:
+            losses = diffusion_loss(predict, z, t, tokens, noise, self.schedule)
+        if self.scheme["min_snr"]:
+            losses = losses * min_snr_weight(t, self.scheme["min_snr"], self.schedule)
+        return losses.mean()
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         """The plain loss (Eq. 2) on fixed timesteps and noise, so that models and epochs compare."""

@@ -13,15 +13,15 @@ from tests.conftest import ROOT
 
 SMALL = {
     "scale": "smoke",
-    "guidance": [1, 2],
+    "guidance": [2],
     "families": {
-        "deform": ["model=deform drop=0,0.75 epochs=1"],
+        "deform": ["model=deform epochs=1"],
         "shuffle": ["model=shuffle epochs=1"],
         "noisy": ["noisy=true epochs=1"],
         "dual": ["dual=4 epochs=1"],
         "cls": ["model=cls epochs=1"],
     },
-    "table2": {"runs": ["runs/{scale}/noisy/Noisy-0 (1 epochs)"], "config": {"sampler": "karras", "gs": [1, 2]}},
+    "table2": {"runs": ["runs/{scale}/noisy/Noisy-0 (1 epochs)"], "config": {"sampler": "karras", "gs": [2]}},
     "finished": {
         "runs": ["backbone/demo/noisy", "backbone/demo/cls"],
         "config": {"sampler": "vp", "gs": [2], "scale.evaluation.images": 8},
@@ -58,7 +58,7 @@ def test_the_whole_pipeline_at_scale_smoke(clone: Path) -> None:
     assert first.returncode == 0, first.stdout + first.stderr
     out = clone / "reports/smoke"
     cells = json.loads((out / "table1.json").read_text())["cells"]
-    assert len(cells) == 6 * 2 and all(cell["ours"]["FD-EffNet"]["value"] > 0 for cell in cells)
+    assert len(cells) == 5 and all(cell["ours"]["FD-EffNet"]["value"] > 0 for cell in cells)
     assert {p.name for p in (out / "figures").iterdir()} >= {"ablation_grid.png", "guidance_grid.png"}
     assert "not run yet" in (out / "table2.md").read_text()
 
@@ -66,6 +66,6 @@ def test_the_whole_pipeline_at_scale_smoke(clone: Path) -> None:
     assert "Running stage" not in again.stdout and "up to date" in again.stdout
 
     (clone / "params.yaml").write_text(yaml.safe_dump(params | {"guidance": [1, 3]}))
-    evaluation = dvc(clone, "repro")
-    ran = {line.split("'")[1] for line in evaluation.stdout.splitlines() if line.startswith("Running stage")}
-    assert evaluation.returncode == 0 and ran == {*(f"evaluate@{f}" for f in SMALL["families"]), "report"}
+    changed = dvc(clone, "repro", "--dry")
+    would_run = {line.split("'")[1] for line in changed.stdout.splitlines() if line.startswith("Running stage")}
+    assert would_run == {*(f"evaluate@{f}" for f in SMALL["families"]), "report"}
