@@ -31,6 +31,9 @@ def write_atomically(path: Path, write: Callable[[io.BufferedWriter], object]) -
             f.flush()
             os.fsync(f.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a failed write does not say where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -140,7 +140,7 @@ def guidance_grid(report: dict[str, Any], pairs: Any, rows: int) -> np.ndarray:
 
 def finished_figure(name: str) -> str:
     """The file that a finished colorizer's grid goes to: its base and drop rate, as a path and a URL alike."""
-    return f"finished_{name.split(' ')[0]}.png"
+    return f"finished_{name.partition(' ')[0]}.png"
 
 
 def curves(records: Sequence[dict[str, Any]]) -> str:

@@ -78,6 +78,7 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str) -> None:
 
     from src.backbone.parts import load_backbone, save_weights
     from src.data.loader import EpochLoader, Table
+    from src.model.checkpoint import WholeCheckpoints
     from src.model.colorizer import pretrained
     from src.model.training import Training
     from src.tracking import run_logger
@@ -115,6 +116,7 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str) -> None:
         callbacks=callbacks,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
+        plugins=[WholeCheckpoints()],
         enable_model_summary=False,
         devices=1,
     )

@@ -1,6 +1,5 @@
 """The training entry point, run as a user runs it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -95,22 +94,6 @@ def test_a_broken_shard_is_named(command, tmp_path: Path, data_root: Path) -> No
     shard.write_bytes(shard.read_bytes()[:3000])
     result = command("src.train", f"data.root={tmp_path}/data", places=False)
     assert result.returncode == 1 and f"Shard {shard}" in result.stderr and "Traceback" not in result.stderr
-
-
-def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
-    from src.files import write_json
-
-    class Full:
-        def __getattr__(self, _: str) -> None:
-            raise OSError(28, "No space left on device")
-
-    target = tmp_path / "a.json"
-    write_json(target, {"old": 1})
-    with pytest.raises(OSError, match="No space"):
-        from src.files import write_atomically
-
-        write_atomically(target, lambda f: Full().write)
-    assert json.loads(target.read_text()) == {"old": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_help_is_quick_to_import() -> None:

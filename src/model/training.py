@@ -17,8 +17,8 @@ class Training(lightning.LightningModule):
     """Trains a colorizer on cached latents, tokens and sketches.
 
     `scheme`: shuffled, noisy, drop_rate, dual (lambda of Eq. 4; 0 = off), and min_snr (gamma of Min-SNR weighting; 0 = off).
-    `optimizer`: peak, weight_decay, warmup (steps), decay_to_zero (linearly over `steps`; the paper's rate is constant). Step i draws its randomness from (seed, i, rank) alone,
-    so that a run that was stopped and resumed equals one that was not.
+    `optimizer`: peak, weight_decay, warmup (steps), decay_to_zero (linearly over `steps`; the paper's rate is constant).
+    Step i draws its randomness from (seed, i, rank) alone, so that a run that was stopped and resumed equals one that was not.
     """
 
     schedule: Tensor

@@ -1,6 +1,7 @@
 """The denoiser: diffusers' U-Net with sketch features added to its running features, and the CLS model's linear layers."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -81,21 +82,18 @@ def with_cls_linear(unet: UNet2DConditionModel) -> UNet2DConditionModel:
 class SketchEncoder(nn.Module):
     """Trainable convolutions from the sketch [B, 3, H, W] (-1 = no line) to one feature map a level (paper, 3.3; Figure 5).
 
-    `stem` lists the widths of the strided part, one a halving; `widths` are the U-Net's. Maps: one at latent size, then one after
-    each down block. Every map ends in a zero-initialised 1x1 convolution, so that training starts at the pretrained U-Net.
+    `stem` lists the widths of the strided part, with a halving from each to the next; `widths` are the U-Net's. Maps: one at
+    latent size, then one after each down block. Every map ends in a zero-initialised 1x1 convolution, so that training starts at
+    the pretrained U-Net.
     """
 
     def __init__(self, stem: Sequence[int], widths: Sequence[int]) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        inner = 3
-        for width, following in zip(stem, [*stem[1:], widths[0]], strict=True):
-            last = following == widths[0] and width == stem[-1]
-            layers += [nn.Conv2d(inner, width, 3, padding=1), nn.SiLU()] if inner == 3 else []
+        layers: list[nn.Module] = [nn.Conv2d(3, stem[0], 3, padding=1), nn.SiLU()]
+        for width, following in pairwise(stem):
             layers += [nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]
-            layers += [nn.Conv2d(width, following, 3, 1 if last else 2, padding=1), nn.SiLU()]
-            inner = following
-        self.stem = nn.Sequential(*layers[:-1])
+            layers += [nn.Conv2d(width, following, 3, 2, padding=1), nn.SiLU()]
+        self.stem = nn.Sequential(*layers, nn.Conv2d(stem[-1], widths[0], 3, padding=1))
         self.first = _zero_conv(widths[0])
         self.blocks = nn.ModuleList()
         self.outputs = nn.ModuleList()
