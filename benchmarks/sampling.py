@@ -29,7 +29,7 @@ def main() -> None:
     directory = Path(compose().backbone.directory)
     print(f"{torch.get_num_threads()} threads")
     for name in ("noisy", "cls"):
-        colorizer, _ = load_colorizer(directory / name / "model", fingerprint(directory))
+        colorizer, _ = load_colorizer(directory / name / "model", fingerprint({"directory": directory}))
         for batch in (1, 16, 64, 128):
             last, default = (rate(colorizer, batch, layout) for layout in (torch.channels_last, torch.contiguous_format))
             print(

@@ -65,7 +65,7 @@ def _tokens(config: DictConfig, split: str, images: str = "color") -> Plan:
 def _backbone(config: DictConfig) -> Any:
     from src.backbone.parts import load_backbone
 
-    return load_backbone(Path(config.backbone.directory))
+    return load_backbone(config.backbone)
 
 
 def _from_images(config: DictConfig, split: str, source: str, make: partial, argument: str) -> Plan:

@@ -101,7 +101,7 @@ def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]
     """
     from src.backbone.parts import load_backbone
 
-    backbone = load_backbone(Path(config.backbone.directory))
+    backbone = load_backbone(config.backbone)
     split = Path(config.data.root) / "val"
     pairs = Pairs(split, config.scale.evaluation.images, config.seed)
     return [_evaluate_one(config, folder, backbone, pairs, split) for folder in folders]

@@ -31,7 +31,7 @@ def sample_one(config: DictConfig) -> None:
     from src.model.colorizer import load_colorizer
     from src.sampling.sampler import sample
 
-    backbone = load_backbone(Path(config.backbone.directory))
+    backbone = load_backbone(config.backbone)
     colorizer, card = load_colorizer(Path(config.checkpoint) / "model", backbone.fingerprint)
     sketch, reference = open_image(Path(config.sketch), "L"), open_image(Path(config.reference), "RGB")
     factor = backbone.size // backbone.latent_size

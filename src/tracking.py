@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from src.config import plain
+from src.config import ROOT, plain
 
 # MLflow announces every schema migration; a user needs none of it.
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -25,8 +25,10 @@ def client(uri: str) -> Any:
         return MlflowClient(tracking_uri=uri)
 
 
-def run_logger(config: DictConfig, name: str, folder: Path) -> Any:
-    """Lightning's MLflow logger with the run's configuration as flat parameters. A resumed run goes on in its MLflow run."""
+def run_logger(config: DictConfig, name: str, folder: Path, data: Mapping[str, str]) -> Any:
+    """Lightning's MLflow logger with the run's configuration as flat parameters and as `config.yaml`, and with the hashes of the
+    code and of the data columns as tags. A resumed run goes on in its MLflow run.
+    """
     from lightning.pytorch.loggers import MLFlowLogger
 
     tracking, marker = client(config.tracking_uri), folder / "mlflow_run"
@@ -40,7 +42,34 @@ def run_logger(config: DictConfig, name: str, folder: Path) -> Any:
     marker.write_text(str(logger.run_id))
     values = plain(config)
     logger.log_hyperparams({"name": name, "backbone": config.backbone.name, **{key: values[key] for key in keys}})
+    tracking.log_text(logger.run_id, OmegaConf.to_yaml(config, resolve=True), "config.yaml")
+    for key, value in {"git": _git_commit(), **{f"data.{column}": digest for column, digest in data.items()}}.items():
+        tracking.set_tag(logger.run_id, key, value)
     return logger
+
+
+def _git_commit() -> str:
+    """The commit that runs, with `+` where files differ from it; `unknown` outside a repository."""
+    import subprocess
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def log_skipped(config: DictConfig, name: str, reason: str) -> None:
+    """A run that says why a combination of a sweep was not trained; one, however often the sweep is repeated."""
+    tracking = client(config.tracking_uri)
+    experiment = tracking.get_experiment_by_name(config.scale.name)
+    known = experiment.experiment_id if experiment else tracking.create_experiment(config.scale.name, _artifacts())
+    if tracking.search_runs([known], f"tags.skipped != '' and attributes.run_name = '{name}'"):
+        return
+    run = tracking.create_run(known, run_name=name, tags={"skipped": reason})
+    tracking.set_terminated(run.info.run_id, "KILLED")
 
 
 def _known(tracking: Any, marker: Path) -> str | None:

@@ -52,7 +52,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory, backbone_directory: Path
     from src.model.features import latent_shard, tokens_shard
 
     root = tmp_path_factory.mktemp("data")
-    backbone = load_backbone(backbone_directory)
+    backbone = load_backbone({"directory": backbone_directory})
     for split in ("train", "val"):
         keys = openmoji.color_keys(split, 1, 0.12)[:28]
         shards = [keys[:12], keys[12:]]

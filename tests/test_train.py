@@ -30,7 +30,23 @@ def test_a_sweep_trains_every_combination_and_repeats_none(command, tmp_path: Pa
     assert "Traceback" not in other.stderr
 
 
-@pytest.mark.parametrize("scheme", ["model=cls", "model=deform noisy=true dual=4 drop=0.5"])
+def test_a_sweep_skips_what_makes_no_model(command, tmp_path: Path) -> None:
+    for _ in range(2):
+        sweep = command("src.train", "-m", "model=cls,shuffle", "noisy=false,true", "epochs=1")
+        assert sweep.returncode == 0, sweep.stderr
+        assert sweep.stdout.count("skipped: ") == 1 and "CLS models have none" in sweep.stdout
+    assert len(list(tmp_path.glob("runs/smoke/*/model.safetensors"))) == 3
+    from src.tracking import client
+
+    tracking = client(f"sqlite:///{tmp_path}/mlruns.db")
+    experiment = tracking.get_experiment_by_name("smoke").experiment_id
+    (skipped,) = tracking.search_runs([experiment], "tags.skipped != ''")
+    assert skipped.info.run_name == "CLS-Noisy-0 (1 epochs)"
+    alone = command("src.train", "model=cls", "noisy=true", "epochs=1")
+    assert alone.returncode == 2 and "CLS models have none" in alone.stderr and "Traceback" not in alone.stderr
+
+
+@pytest.mark.parametrize("scheme", ["model=cls scale.log_every=1", "model=deform noisy=true dual=4 drop=0.5 scale.log_every=1"])
 def test_schemes_combine_and_are_tracked(command, tmp_path: Path, scheme: str) -> None:
     result = command("src.train", "epochs=1", *scheme.split())
     assert result.returncode == 0, result.stderr
@@ -42,30 +58,59 @@ def test_schemes_combine_and_are_tracked(command, tmp_path: Path, scheme: str) -
     run = tracking.get_run(card["mlflow_run"])
     assert run.info.run_name == card["name"] == folder.name and run.info.status == "FINISHED"
     assert "val/loss" in run.data.metrics and run.data.params["model/kind"] == card["kind"]
-    assert [a.path for a in tracking.list_artifacts(card["mlflow_run"])] == ["samples.png"]
+    assert {"train/loss_q1", "train/gradient_norm", "images_per_second"} <= run.data.metrics.keys()
+    assert len(run.data.tags["data.sketch"]) == 64 and run.data.tags["git"]
+    assert {a.path for a in tracking.list_artifacts(card["mlflow_run"])} == {"config.yaml", "samples.png"}
 
 
-def test_killed_and_resumed_equals_uninterrupted(command, tmp_path: Path, backbone_directory: Path, data_root: Path) -> None:
-    arguments = ["noisy=true", "drop=0.5", "epochs=6", "scale.samples_per_epoch=24"]
+def test_two_processes_on_live_features_keep_an_epoch(command, tmp_path: Path) -> None:
+    options = ["trainer.features=live", "model=deform", "scale.batch=2", "scale.accumulate=2", "scale.loss.prediction=v"]
+    result = command("src.train", "trainer.devices=2", "epochs=2", "keep_epochs=[1]", *options)
+    assert result.returncode == 0, result.stderr
+    folder = tmp_path / "runs/smoke/Deform-0 (2 epochs)"
+    card = load_card(folder / "model")
+    assert card["steps"] == 4 and card["samples"] == 32  # 2 epochs of 16 samples, 2 x 2 x 2 an update
+    first, last = load_file(folder / "epoch-1/model.safetensors"), load_file(folder / "model.safetensors")
+    assert first.keys() == last.keys() and any((first[key] != last[key]).any() for key in first)
+    more = command("src.train", "epochs=2", "keep_epochs=[2]", *options)
+    assert more.returncode == 1 and "did not keep the weights of epoch 2" in more.stderr
+
+
+def test_stopped_killed_and_resumed_equals_uninterrupted(
+    command, tmp_path: Path, backbone_directory: Path, data_root: Path
+) -> None:
+    arguments = ["noisy=true", "drop=0.5", "epochs=8", "scale.samples_per_epoch=24", "scale.ema.widths=[0.1]"]
     whole = tmp_path / "whole"
     whole.mkdir()
     assert command("src.train", *arguments, cwd=whole).returncode == 0
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLORIZE_BACKBONE": str(backbone_directory)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "src.train", "scale=smoke", *arguments, f"data.root={data_root}"],
-        cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    folder = tmp_path / "runs/smoke/Noisy-0.5 (6 epochs)"
-    deadline = time.monotonic() + 120
-    while not (folder / "last.ckpt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert (folder / "last.ckpt").exists() and not (folder / "model.safetensors").exists()
+    folder = tmp_path / "runs/smoke/Noisy-0.5 (8 epochs)"
+    last = folder / "last.ckpt"
+
+    def interrupted(by: int) -> tuple[int, str]:
+        """Starts the run, sends the signal as soon as it has written a checkpoint, and gives its exit code and messages."""
+        before = last.stat().st_mtime_ns if last.exists() else 0
+        process = subprocess.Popen(
+            [sys.executable, "-m", "src.train", "scale=smoke", *arguments, f"data.root={data_root}"],
+            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if last.exists() and last.stat().st_mtime_ns > before:
+                process.send_signal(by)
+                break
+            time.sleep(0.02)
+        _, messages = process.communicate(timeout=120)
+        assert last.exists() and not (folder / "model.safetensors").exists()
+        return process.returncode, messages
+
+    assert interrupted(signal.SIGKILL)[0] == -signal.SIGKILL
+    code, messages = interrupted(signal.SIGTERM)
+    assert code == 1 and "the same command continues" in messages and "Traceback" not in messages
     assert command("src.train", *arguments).returncode == 0
     one, two = (load_file(base / "runs/smoke" / folder.name / "model.safetensors") for base in (tmp_path, whole))
     assert all((one[key] == two[key]).all() for key in two) and one.keys() == two.keys()
-    assert load_card(folder / "model")["steps"] == 18
+    assert load_card(folder / "model")["steps"] == 24
     from src.tracking import client
 
     tracking = client(f"sqlite:///{tmp_path}/mlruns.db")

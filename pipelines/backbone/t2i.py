@@ -17,7 +17,7 @@ from src.model.unet import build_unet, denoise
 def main() -> None:
     config = compose()
     options, root = config.backbone.t2i, Path(config.backbone.data)
-    backbone = load_backbone(Path(config.backbone.directory))
+    backbone = load_backbone(config.backbone)
     table = Table(root / "train", ["latent"])
     samples = [table[row] for row in range(len(table))]
     mean, std = (torch.stack([s[name] for s in samples]) for name in ("mean", "std"))

@@ -1,6 +1,7 @@
 """The frozen parts of a backbone and the files that they come from: safetensors beside a JSON card, never a pickle."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,12 @@ class Backbone:
     latent_channels: int
     context_width: int
 
+    @property
+    def token_count(self) -> int:
+        """Local tokens of an image."""
+        rows, columns = self.clip.visual.grid_size
+        return rows * columns
+
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents of images [B, 3, H, W] in [-1, 1]."""
         return self.vae.encode(images)
@@ -124,11 +131,14 @@ class Backbone:
         return self
 
 
-def load_backbone(directory: Path) -> Backbone:
-    """The backbone in a directory: `vae` and `clip`, each weights with card."""
+def load_backbone(options: Mapping[str, Any]) -> Backbone:
+    """The frozen parts of a configuration of `conf/backbone`: public ones where it has `parts`, else those in its `directory`."""
+    if "parts" in options:
+        return _public(options)
     from src.backbone.clip import Vocabulary, build_clip
     from src.backbone.vae import PatchVAE
 
+    directory = Path(options["directory"])
     vae_card, clip_card = load_card(directory / "vae"), load_card(directory / "clip")
     vae = load_weights(directory / "vae", PatchVAE(**vae_card["network"])).requires_grad_(False)
     network = clip_card["network"]
@@ -138,7 +148,7 @@ def load_backbone(directory: Path) -> Backbone:
         vae.to(memory_format=torch.channels_last),
         clip,
         Vocabulary(clip_card["kept"], network["context_length"]),
-        fingerprint(directory),
+        fingerprint(options),
         size,
         size // vae_card["network"]["patch"],
         vae_card["network"]["channels"],
@@ -146,14 +156,36 @@ def load_backbone(directory: Path) -> Backbone:
     )
 
 
-def fingerprint(directory: Path) -> str:
-    """Twelve hexadecimal digits that identify the VAE and CLIP weights in a directory."""
+def _public(options: Mapping[str, Any]) -> Backbone:
+    from src.backbone.pretrained import SD_VAE, clip, tokenizer, vae
+
+    parts, unet = options["parts"], options["unet"]
+    return Backbone(
+        vae(parts["vae"], parts.get("vae_network", SD_VAE)).to(memory_format=torch.channels_last),
+        clip(parts["clip"]["model"], parts["clip"]["pretrained"]),
+        tokenizer(parts["clip"]["model"]),
+        fingerprint(options),
+        options["size"],
+        unet["latent_size"],
+        unet["latent_channels"],
+        unet["context_width"],
+    )
+
+
+def fingerprint(options: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that identify the VAE and CLIP weights of a configuration of `conf/backbone`."""
     import hashlib
 
-    for part in ("vae", "clip"):
-        load_card(directory / part)
-    hashes = [file_sha256(_weights(directory / part)) for part in ("vae", "clip")]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()[:12]
+    if "parts" in options:
+        from src.backbone.pretrained import clip_file, vae_file
+
+        paths = [vae_file(options["parts"]["vae"]), clip_file(**options["parts"]["clip"])]
+    else:
+        directory = Path(options["directory"])
+        for part in ("vae", "clip"):
+            load_card(directory / part)
+        paths = [_weights(directory / part) for part in ("vae", "clip")]
+    return hashlib.sha256("".join(file_sha256(path) for path in paths).encode()).hexdigest()[:12]
 
 
 def to_input(images: Tensor) -> Tensor:

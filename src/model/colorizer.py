@@ -12,11 +12,14 @@ from src.model.unet import SketchEncoder, build_unet, denoise, with_cls_linear
 
 
 class Colorizer(nn.Module):
-    """The paper's models: kind `attention` has local tokens and cross-attention, kind `cls` the CLS token and linear layers."""
+    """The paper's models: kind `attention` has local tokens and cross-attention, kind `cls` the CLS token and linear layers.
 
-    def __init__(self, network: Mapping[str, Any], kind: str, unet: nn.Module | None = None) -> None:
+    `prediction`: what the output means, `epsilon` (the paper) or `v`.
+    """
+
+    def __init__(self, network: Mapping[str, Any], kind: str, unet: nn.Module | None = None, prediction: str = "epsilon") -> None:
         super().__init__()
-        self.kind = kind
+        self.kind, self.prediction = kind, prediction
         self.unet = build_unet(network) if unet is None else unet
         if kind == "cls":
             with_cls_linear(self.unet)
@@ -31,15 +34,42 @@ class Colorizer(nn.Module):
         """Sketch features, one map a level; they depend on neither t nor the reference, so sampling computes them once."""
         return self.sketch_encoder(sketch)
 
-    def forward(self, z: Tensor, t: Tensor, tokens: Tensor, features: Sequence[Tensor]) -> Tensor:
-        """Noise prediction [B, C, h, w]."""
+    def forward(
+        self, z: Tensor, t: Tensor, tokens: Tensor, features: Sequence[Tensor] | None = None, *, sketch: Tensor | None = None
+    ) -> Tensor:
+        """The prediction [B, C, h, w] for z_t [B, C, h, w], t [B] and tokens [B, n, D].
+
+        Give the sketch's features, or the sketch [b, 3, H, W] itself, B a multiple of b: dual training has two passes over it.
+        """
+        if features is None:
+            if sketch is None:
+                raise ValueError("a colorizer needs the features of a sketch, or the sketch")
+            repeats = len(z) // len(sketch)
+            features = self.features(sketch)
+            features = [f.repeat(repeats, 1, 1, 1) for f in features] if repeats > 1 else features
         return denoise(self.unet, z, t, tokens, features)
 
 
-def pretrained(network: Mapping[str, Any], kind: str, directory: Path) -> Colorizer:
-    """A colorizer whose U-Net starts from the backbone's text-to-image U-Net (paper, 3.3), its sketch encoder from zero."""
-    unet = load_weights(directory / "t2i", build_unet(network))
-    return Colorizer(network, kind, unet.train())
+def pretrained(options: Mapping[str, Any], kind: str, prediction: str = "epsilon") -> Colorizer:
+    """A colorizer whose U-Net starts from the text-to-image U-Net of a configuration of `conf/backbone` (paper, 3.3), its sketch
+    encoder from zero. A whole colorizer in `parts.colorizer`, one of the authors' released ones, is the start instead if given.
+    """
+    network = options["unet"]
+    parts = options.get("parts")
+    if parts and "colorizer" in parts:
+        from src.backbone.released import released_weights
+
+        colorizer = Colorizer(network, kind, prediction=prediction)
+        colorizer.load_state_dict(released_weights(parts["colorizer"], colorizer))
+        return colorizer
+    if parts:
+        from src.backbone.pretrained import unet_weights
+
+        unet = build_unet(network)
+        unet.load_state_dict(unet_weights(parts["unet"], unet))
+    else:
+        unet = load_weights(Path(options["directory"]) / "t2i", build_unet(network))
+    return Colorizer(network, kind, unet.train(), prediction)
 
 
 def load_colorizer(stem: Path, backbone_fingerprint: str) -> tuple[Colorizer, dict[str, Any]]:
@@ -53,6 +83,6 @@ def load_colorizer(stem: Path, backbone_fingerprint: str) -> tuple[Colorizer, di
             f"{stem} was trained on the backbone {card['backbone']}, the configured one is {backbone_fingerprint}. "
             "Choose its backbone with `backbone=` or train again."
         )
-    colorizer = Colorizer(card["network"], card["kind"])
+    colorizer = Colorizer(card["network"], card["kind"], prediction=card.get("loss", {}).get("prediction", "epsilon"))
     load_weights(stem, colorizer)
     return colorizer.to(memory_format=torch.channels_last), card

@@ -27,28 +27,65 @@ def add_noise(z: Tensor, noise: Tensor, t: Tensor, schedule: Tensor) -> Tensor:
 
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]  # z_t, t, tokens -> prediction, the sketch being the batch's own
 
+PREDICTIONS = ("epsilon", "v")
 
-def diffusion_loss(predict: Predict, z: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, schedule: Tensor) -> Tensor:
-    """Eq. 1 to 3, one value a sample: mean squared error of the predicted noise, [B]."""
-    prediction = predict(add_noise(z, noise, t, schedule), t, tokens)
-    return (noise - prediction).square().mean((1, 2, 3))
+
+def target(z: Tensor, noise: Tensor, t: Tensor, schedule: Tensor, prediction: str) -> Tensor:
+    """What the network is to predict: `epsilon`, the noise (the paper), or `v` = alpha eps - beta z_0 (Salimans and Ho 2022)."""
+    if prediction == "epsilon":
+        return noise
+    if prediction == "v":
+        alpha, beta = alpha_beta(t, z, schedule)
+        return alpha * noise - beta * z
+    raise ValueError(f"prediction is {prediction!r}; it must be one of {', '.join(PREDICTIONS)}.")
+
+
+def diffusion_loss(
+    predict: Predict, z: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, schedule: Tensor, prediction: str = "epsilon"
+) -> Tensor:
+    """Eq. 1 to 3, one value a sample: mean squared error of the prediction, [B]."""
+    output = predict(add_noise(z, noise, t, schedule), t, tokens)
+    return (target(z, noise, t, schedule, prediction) - output.float()).square().mean((1, 2, 3))
 
 
 def dual_loss(
-    predict: Predict, z: Tensor, t: Tensor, tokens: Tensor, noise: Tensor, noise2: Tensor, weight: float, schedule: Tensor
+    predict: Predict,
+    z: Tensor,
+    t: Tensor,
+    tokens: Tensor,
+    noise: Tensor,
+    noise2: Tensor,
+    weight: float,
+    schedule: Tensor,
+    prediction: str = "epsilon",
 ) -> Tensor:
     """Eq. 4, [B]: the loss with the reference, plus lambda times that of a reference-free pass with a noise of its own.
 
     Both passes are one batch; `predict` receives [2B] with the reference-free half last and exactly zero tokens there.
     """
-    z_t = torch.cat([add_noise(z, noise, t, schedule), add_noise(z, noise2, t, schedule)])
-    prediction = predict(z_t, torch.cat([t, t]), torch.cat([tokens, torch.zeros_like(tokens)]))
-    error = (torch.cat([noise, noise2]) - prediction).square().mean((1, 2, 3))
-    with_reference, without = error.chunk(2)
+    both = diffusion_loss(
+        predict,
+        torch.cat([z, z]),
+        torch.cat([t, t]),
+        torch.cat([tokens, torch.zeros_like(tokens)]),
+        torch.cat([noise, noise2]),
+        schedule,
+        prediction,
+    )
+    with_reference, without = both.chunk(2)
     return with_reference + weight * without
 
 
-def min_snr_weight(t: Tensor, gamma: float, schedule: Tensor) -> Tensor:
-    """min(SNR, gamma) / SNR, [B]: what Min-SNR weighting (Hang et al. 2023) multiplies a noise-prediction loss by."""
+def min_snr_weight(t: Tensor, gamma: float, schedule: Tensor, prediction: str = "epsilon") -> Tensor:
+    """What Min-SNR weighting (Hang et al. 2023) multiplies the loss by, [B]: min(SNR, gamma) / SNR, or / (SNR + 1) for v."""
     alpha2 = schedule.to(t.device)[t]
-    return (gamma * (1 - alpha2) / alpha2).clamp(max=1)
+    beta2 = 1 - alpha2
+    return (gamma * beta2 / alpha2).clamp(max=1) if prediction == "epsilon" else torch.minimum(alpha2, gamma * beta2)
+
+
+def offset(noise: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
+    """Noise [B, C, h, w] plus `strength` times one normal number a sample and channel (offset noise), so that a picture's mean
+    brightness is denoised as well.
+    """
+    shift = torch.randn((*noise.shape[:2], 1, 1), generator=generator, device=noise.device, dtype=noise.dtype)
+    return noise + strength * shift

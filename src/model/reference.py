@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from src.model.diffusion import add_noise
+from src.model.diffusion import T, add_noise
 
 
 def shuffle(tokens: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -16,6 +16,11 @@ def add_token_noise(tokens: Tensor, t: Tensor, schedule: Tensor, generator: torc
     """Eq. 3: tau_t = alpha_t tau + beta_t eps_r, with the timestep of the latent."""
     noise = torch.randn(tokens.shape, generator=generator, device=tokens.device, dtype=tokens.dtype)
     return add_noise(tokens, noise, t, schedule)
+
+
+def mirrored(t: Tensor, start: int) -> Tensor:
+    """Timesteps from `start` on become T - 1 - t: the authors' code hardly noises tokens of the noisiest latents (start 900)."""
+    return torch.where(t >= start, T - 1 - t, t)
 
 
 def drop(tokens: Tensor, rate: float, generator: torch.Generator | None = None) -> Tensor:
@@ -32,11 +37,15 @@ def condition(
     shuffled: bool,
     noisy: bool,
     drop_rate: float,
+    mirror: int = 0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The tokens that a training step sees. Dropping comes last: a dropped sample's tokens are zero, also with `noisy`."""
+    """The tokens that a training step sees. Dropping comes last: a dropped sample's tokens are zero, also with `noisy`.
+
+    mirror: where `mirrored` starts; 0 = off, plain Eq. 3.
+    """
     if shuffled:
         tokens = shuffle(tokens, generator)
     if noisy:
-        tokens = add_token_noise(tokens, t, schedule, generator)
+        tokens = add_token_noise(tokens, mirrored(t, mirror) if mirror else t, schedule, generator)
     return drop(tokens, drop_rate, generator) if drop_rate else tokens

@@ -1,50 +1,83 @@
 """The LightningModule: one training step of the paper (Eq. 1 to 4), whatever the scheme."""
 
+import math
 import time
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor
 
-from src.backbone.parts import sketch_to_input
+from src.backbone.parts import Backbone, sketch_to_input, to_input
+from src.files import UserError
 from src.model.colorizer import Colorizer
-from src.model.diffusion import T, alphas_cumprod, diffusion_loss, dual_loss, min_snr_weight
+from src.model.diffusion import T, alphas_cumprod, diffusion_loss, dual_loss, min_snr_weight, offset
 from src.model.reference import condition
+
+# So many updates in a row without a finite gradient are no accident.
+MOST_SKIPPED = 10
 
 
 class Training(lightning.LightningModule):
-    """Trains a colorizer on cached latents, tokens and sketches.
+    """Trains a colorizer on cached latents and tokens, or on images through `backbone`, and sketches.
 
-    `scheme`: shuffled, noisy, drop_rate, dual (lambda of Eq. 4; 0 = off), and min_snr (gamma of Min-SNR weighting; 0 = off).
-    `optimizer`: peak, weight_decay, warmup (steps), decay_to_zero (linearly over `steps`; the paper's rate is constant).
-    Step i draws its randomness from (seed, i, rank) alone, so that a run that was stopped and resumed equals one that was not.
+    `scheme`: shuffled, noisy, drop_rate, and dual (lambda of Eq. 4; 0 = off). `loss`: prediction, and the options that the paper's
+    rows leave at 0: min_snr (gamma), offset_noise (strength), mirror (see `src.model.reference.mirrored`). `optimizer`: peak,
+    weight_decay, warmup (steps), decay_to_zero (linearly over the run; the paper's rate is constant).
+
+    Batch i of a run draws its randomness from (seed, i, rank) alone, so that a run that was stopped and resumed equals one that
+    was not. An update whose gradient is not finite is left out; `skipped` counts them.
     """
 
     schedule: Tensor
 
-    def __init__(self, colorizer: Colorizer, scheme: dict[str, Any], optimizer: dict[str, Any], steps: int, seed: int) -> None:
+    def __init__(
+        self,
+        colorizer: Colorizer,
+        scheme: dict[str, Any],
+        loss: dict[str, Any],
+        optimizer: dict[str, Any],
+        seed: int,
+        backbone: Backbone | None = None,
+    ) -> None:
         super().__init__()
-        self.colorizer, self.scheme, self.optimizer_options = colorizer, scheme, optimizer
-        self.steps, self.seed = steps, seed
+        self.colorizer, self.scheme, self.loss_options, self.optimizer_options = colorizer, scheme, loss, optimizer
+        self.seed = seed
+        self.frozen = [backbone]  # in a list: the frozen parts are neither trained nor saved
         self.register_buffer("schedule", alphas_cumprod(), persistent=False)
         self.earlier, self.began = 0.0, time.perf_counter()  # seconds of training before and since this process took over
+        self.batches, self.skipped, self.skipped_in_a_row = 0, 0, 0
+        self.gradient_norm = math.nan
+        self.keys: list[str] = []
 
-    def training_step(self, batch: dict[str, Any], batch_index: int) -> Tensor:
-        generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + self.global_step * 64 + self.global_rank)
-        loss = self.loss(batch, generator)
+    def training_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+        state = int(np.random.SeedSequence((self.seed, self.batches, self.global_rank)).generate_state(1, np.uint64)[0])
+        self.batches += 1
+        losses, t = self.losses(batch, torch.Generator(self.device).manual_seed(state % 2**63))
+        loss = losses.mean()
+        self.keys = batch["key"]
         self.log("train/loss", loss, prog_bar=True)
-        return loss
+        return {"loss": loss, "losses": losses.detach(), "t": t}
 
-    def loss(self, batch: dict[str, Any], generator: torch.Generator) -> Tensor:
-        """The mean training loss of a batch: `mean`, `std` [B, C, h, w], `tokens` [B, 1 + n, D], `sketch` uint8 [B, H, W]."""
+    def losses(self, batch: dict[str, Any], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The training losses [B] and timesteps [B] of a batch.
+
+        Cached: `mean`, `std` [B, C, h, w] and `tokens` [B, 1 + n, D]. Live: `color` and perhaps `reference`, uint8 [B, H, W, 3].
+        Both: `sketch` uint8 [B, H, W].
+        """
+        batch = self.featured(batch)
 
         def normal(like: Tensor) -> Tensor:
             return torch.randn(like.shape, generator=generator, device=like.device)
 
+        def noise_like(z: Tensor) -> Tensor:
+            noise = normal(z)
+            return offset(noise, self.loss_options["offset_noise"], generator) if self.loss_options["offset_noise"] else noise
+
         z = batch["mean"] + batch["std"] * normal(batch["std"])
         t = torch.randint(T, (len(z),), generator=generator, device=self.device)
-        noise = normal(z)
+        noise = noise_like(z)
         tokens = condition(
             self.colorizer.used(batch["tokens"]),
             t,
@@ -52,52 +85,104 @@ class Training(lightning.LightningModule):
             shuffled=self.scheme["shuffled"],
             noisy=self.scheme["noisy"],
             drop_rate=self.scheme["drop_rate"],
+            mirror=self.loss_options["mirror"],
             generator=generator,
         )
-        features = self.colorizer.features(sketch_to_input(batch["sketch"]))
+        sketch = sketch_to_input(batch["sketch"])
+        prediction = self.colorizer.prediction
 
         def predict(z_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
-            repeats = len(z_t) // len(z)  # two in dual training: both passes see the same sketch
-            return self.colorizer(z_t, t, tokens, [f.repeat(repeats, 1, 1, 1) for f in features] if repeats > 1 else features)
+            return self.colorizer(z_t, t, tokens, sketch=sketch)
 
         if self.scheme["dual"]:
-            losses = dual_loss(predict, z, t, tokens, noise, normal(z), self.scheme["dual"], self.schedule)
+            weight = self.scheme["dual"]
+            losses = dual_loss(predict, z, t, tokens, noise, noise_like(z), weight, self.schedule, prediction)
         else:
-            losses = diffusion_loss(predict, z, t, tokens, noise, self.schedule)
-        if self.scheme["min_snr"]:
-            losses = losses * min_snr_weight(t, self.scheme["min_snr"], self.schedule)
-        return losses.mean()
+            losses = diffusion_loss(predict, z, t, tokens, noise, self.schedule, prediction)
+        if self.loss_options["min_snr"]:
+            losses = losses * min_snr_weight(t, self.loss_options["min_snr"], self.schedule, prediction)
+        return losses, t
+
+    @torch.no_grad()
+    def featured(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with latents and tokens: from the cache, or from its images by the frozen VAE and CLIP."""
+        (backbone,) = self.frozen
+        if "mean" in batch or backbone is None:
+            return batch
+        mean, std = backbone.encode(to_input(batch["color"]))
+        tokens = backbone.tokens(to_input(batch.get("reference", batch["color"])))
+        return batch | {"mean": mean.float(), "std": std.float(), "tokens": tokens.float()}
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        """The plain loss (Eq. 2) on fixed timesteps and noise, so that models and epochs compare."""
+        for name, loss in self.validation_losses(batch, batch_index).items():
+            self.log(name, loss, prog_bar=name == "val/loss", batch_size=len(batch["sketch"]), sync_dist=True)
+
+    def validation_losses(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
+        """The plain loss (Eq. 2) on fixed timesteps and noise, with and without the reference, so that models compare."""
+        batch = self.featured(batch)
         z, count = batch["mean"], len(batch["mean"])
-        t = torch.linspace(0, T - 1, count, device=self.device).long()
-        noise = torch.randn(z.shape, generator=torch.Generator(self.device).manual_seed(batch_index), device=self.device)
+        t = torch.linspace(0, T - 1, count, device=z.device).long()
+        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(batch_index)).to(z)
+        tokens = self.colorizer.used(batch["tokens"])
         features = self.colorizer.features(sketch_to_input(batch["sketch"]))
-        losses = diffusion_loss(
-            lambda z_t, t, tokens: self.colorizer(z_t, t, tokens, features),
-            z, t, self.colorizer.used(batch["tokens"]), noise, self.schedule,
-        )  # fmt: skip
-        self.log("val/loss", losses.mean(), prog_bar=True, batch_size=count)
+
+        def loss(tokens: Tensor) -> Tensor:
+            return diffusion_loss(
+                lambda z_t, t, tokens: self.colorizer(z_t, t, tokens, features),
+                z, t, tokens, noise, self.schedule, self.colorizer.prediction,
+            ).mean()  # fmt: skip
+
+        return {"val/loss": loss(tokens), "val/loss_without_reference": loss(torch.zeros_like(tokens))}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
+    ) -> None:
+        """Clips by the norm, keeps it, and takes the gradients away where it is not finite: AdamW then leaves out the update."""
+        strategy: Any = self.trainer.strategy
+        whole = strategy.model if hasattr(strategy.model, "clip_grad_norm_") else None  # FSDP's shards know their common norm
+        limit = gradient_clip_val or math.inf
+        norm = whole.clip_grad_norm_(limit) if whole else torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+        self.gradient_norm = float(norm)
+        if math.isfinite(self.gradient_norm):
+            self.skipped_in_a_row = 0
+            return
+        optimizer.zero_grad(set_to_none=True)
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= MOST_SKIPPED:
+            raise UserError(
+                f"The gradient was not finite {MOST_SKIPPED} updates in a row, last at step {self.global_step} with the rows "
+                f"{', '.join(self.keys[:16])}. Look at these, lower scale.optimizer.peak, or train in float32."
+            )
 
     def on_train_start(self) -> None:
         self.began = time.perf_counter()
+        (backbone,) = self.frozen
+        if backbone is not None:
+            backbone.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["seconds"] = self.earlier + time.perf_counter() - self.began
+        checkpoint["batches"], checkpoint["skipped"] = self.batches, self.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.earlier = checkpoint["seconds"]
+        self.earlier, self.batches, self.skipped = checkpoint["seconds"], checkpoint["batches"], checkpoint["skipped"]
 
     def configure_optimizers(self) -> Any:
         options = self.optimizer_options
         optimizer = torch.optim.AdamW(
-            self.colorizer.parameters(), options["peak"], betas=(0.9, 0.999), weight_decay=options["weight_decay"]
+            self.colorizer.parameters(),
+            options["peak"],
+            betas=(0.9, 0.999),
+            weight_decay=options["weight_decay"],
+            fused=self.device.type == "cuda",
         )
+
+        steps = self.trainer.estimated_stepping_batches if options["decay_to_zero"] else 0
 
         def factor(step: int) -> float:
             warm = min(1.0, (step + 1) / max(1, options["warmup"]))
-            return warm * (max(0.0, 1 - step / self.steps) if options["decay_to_zero"] else 1.0)
+            return warm * (max(0.0, 1 - step / steps) if options["decay_to_zero"] else 1.0)
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -95,14 +95,14 @@ class SketchEncoder(nn.Module):
             layers += [nn.Conv2d(width, following, 3, 2, padding=1), nn.SiLU()]
         self.stem = nn.Sequential(*layers, nn.Conv2d(stem[-1], widths[0], 3, padding=1))
         self.first = _zero_conv(widths[0])
-        self.blocks = nn.ModuleList()
+        self.blocks = nn.ModuleList()  # each halves in its first convolution, as the authors' do: shapes would not show the place
         self.outputs = nn.ModuleList()
         inner = widths[0]
         for i, width in enumerate(widths):
             stride = 1 if i == len(widths) - 1 else 2
             self.blocks.append(
                 nn.Sequential(
-                    nn.SiLU(), nn.Conv2d(inner, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, stride, padding=1)
+                    nn.SiLU(), nn.Conv2d(inner, width, 3, stride, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)
                 )
             )
             self.outputs.append(_zero_conv(width))

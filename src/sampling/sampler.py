@@ -17,14 +17,22 @@ SIGMAS: dict[str, dict[str, Any]] = {
 }
 
 
-def scheduler(sigmas: str, steps: int) -> Any:
-    """diffusers' DPM-Solver++ 2M on Stable Diffusion's schedule. ValueError for unknown sigmas."""
+def scheduler(sigmas: str, steps: int, prediction: str = "epsilon") -> Any:
+    """diffusers' DPM-Solver++ 2M on Stable Diffusion's schedule for a network that predicts `epsilon` or `v`.
+
+    ValueError for unknown sigmas.
+    """
     from diffusers import DPMSolverMultistepScheduler
 
     if sigmas not in SIGMAS:
         raise ValueError(f"sampler.sigmas is {sigmas!r}; it must be one of {', '.join(SIGMAS)}.")
     solver = DPMSolverMultistepScheduler(
-        num_train_timesteps=T, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", **SIGMAS[sigmas]
+        num_train_timesteps=T,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[prediction],
+        **SIGMAS[sigmas],
     )
     solver.set_timesteps(steps)
     return solver
@@ -53,7 +61,7 @@ def sample(
 
     `factor` is the VAE's. The passes of a step are one batch: with one scale active two, with both three; GS = SGS = 1 costs one.
     """
-    solver = scheduler(sigmas, steps)
+    solver = scheduler(sigmas, steps, colorizer.prediction)
     count, device = len(sketch), sketch.device
     shape = (latent_channels, sketch.shape[-2] // factor, sketch.shape[-1] // factor)
     z = initial_noise(seeds, shape).to(device, sketch.dtype) * solver.init_noise_sigma

@@ -14,7 +14,7 @@ from src.backbone.vae import PatchVAE
 
 @torch.no_grad()
 def test_the_cls_row_is_open_clips_image_feature(backbone_directory: Path) -> None:
-    clip = load_backbone(backbone_directory).clip
+    clip = load_backbone({"directory": backbone_directory}).clip
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     from src.backbone.clip import MEAN, STD
 
@@ -26,13 +26,13 @@ def test_the_cls_row_is_open_clips_image_feature(backbone_directory: Path) -> No
 
 @torch.no_grad()
 def test_text_features_are_open_clips(backbone_directory: Path) -> None:
-    backbone = load_backbone(backbone_directory)
+    backbone = load_backbone({"directory": backbone_directory})
     ids = backbone.vocabulary(["red hair", "woman, blue skin"])
     assert torch.allclose(text_features(backbone.clip, ids), backbone.clip.encode_text(ids, normalize=True), atol=1e-5)
 
 
 def test_unknown_words_are_named(backbone_directory: Path) -> None:
-    vocabulary = load_backbone(backbone_directory).vocabulary
+    vocabulary = load_backbone({"directory": backbone_directory}).vocabulary
     assert vocabulary.unknown("a red dragon") == ["a", "dragon"]
     ids = vocabulary(["red " * 50])
     assert ids.shape == (1, 32) and int(ids[0, -1]) == len(vocabulary) - 1
@@ -48,12 +48,12 @@ def test_damaged_and_missing_files(backbone_directory: Path, tmp_path: Path) -> 
     shutil.copytree(backbone_directory, tmp_path / "b")
     (tmp_path / "b/vae.safetensors").write_bytes(b"nonsense")
     with pytest.raises(WeightsError, match="not a safetensors file"):
-        load_backbone(tmp_path / "b")
+        load_backbone({"directory": tmp_path / "b"})
     (tmp_path / "b/clip.json").write_text("[1]")
     with pytest.raises(WeightsError, match="not the card"):
-        load_backbone(tmp_path / "b")
+        load_backbone({"directory": tmp_path / "b"})
     with pytest.raises(WeightsError, match="There is no"):
-        load_backbone(tmp_path)
+        load_backbone({"directory": tmp_path})
 
 
 def test_a_card_holds_the_hash_of_its_weights(backbone_directory: Path) -> None:

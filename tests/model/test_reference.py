@@ -1,11 +1,12 @@
 """What training does to tokens (paper, 3.3 and 3.4)."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from src.model.diffusion import T, add_noise, alphas_cumprod, diffusion_loss, dual_loss
-from src.model.reference import condition, drop, shuffle
+from src.model.diffusion import T, add_noise, alphas_cumprod, diffusion_loss, dual_loss, min_snr_weight, offset, target
+from src.model.reference import condition, drop, mirrored, shuffle
 
 SCHEDULE = alphas_cumprod()
 
@@ -65,3 +66,31 @@ def test_dual_loss_is_eq_4() -> None:
     two = diffusion_loss(predict, z, t, torch.zeros_like(tokens), noise2, SCHEDULE)
     assert torch.allclose(both, one + 4 * two)
     assert torch.equal(seen[0][3:], torch.zeros(3, 2, 1))
+
+
+@given(st.integers(0, T - 1))
+def test_v_and_the_noisy_latent_give_back_both_parts(t: int) -> None:
+    z, eps = torch.randn(1, 2, 2, 2, generator=generator(1)), torch.randn(1, 2, 2, 2, generator=generator(2))
+    step = torch.tensor([t])
+    v, z_t = target(z, eps, step, SCHEDULE, "v"), add_noise(z, eps, step, SCHEDULE)
+    alpha, beta = SCHEDULE[t].sqrt(), (1 - SCHEDULE[t]).sqrt()
+    assert torch.allclose(alpha * z_t - beta * v, z, atol=1e-5) and torch.allclose(beta * z_t + alpha * v, eps, atol=1e-5)
+
+
+@given(st.integers(0, T - 1), st.floats(0.5, 20))
+def test_min_snr_weights_are_one_loss_of_z_seen_through_either_prediction(t: int, gamma: float) -> None:
+    """The loss of z_0 is that of eps / SNR and that of v / (SNR + 1): Min-SNR caps its weight at gamma whatever is predicted."""
+    snr = float(SCHEDULE[t] / (1 - SCHEDULE[t]))
+    step = torch.tensor([t])
+    assert min_snr_weight(step, gamma, SCHEDULE).item() * snr == pytest.approx(min(snr, gamma), rel=1e-4)
+    assert min_snr_weight(step, gamma, SCHEDULE, "v").item() * (snr + 1) == pytest.approx(min(snr, gamma), rel=1e-4)
+
+
+def test_offset_noise_shifts_whole_channels() -> None:
+    noise = torch.zeros(500, 4, 3, 3)
+    shifted = offset(noise, 0.05, generator())
+    assert (shifted == shifted[..., :1, :1]).all() and abs(shifted[..., 0, 0].std() - 0.05) < 0.003
+
+
+def test_mirrored_timesteps_are_the_authors() -> None:
+    assert mirrored(torch.tensor([0, 899, 900, 999]), 900).tolist() == [0, 899, 99, 0]
