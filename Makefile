@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/.ready ## make .venv with everything but the extras
+setup: .venv/.ready ## make .venv with all that the targets here need but the app
 
 repro: .venv/.ready ## data, shards, ablation grid, tables and reports: `dvc repro`
 	@.venv/bin/dvc repro
@@ -53,7 +53,7 @@ clean: ## remove caches; data, runs, models and .venv stay
 	@echo "Installing into .venv, once: about 3 minutes and 7 GB."
 	@mkdir -p .venv && rm -f .venv/.ready .venv/.ready-app && touch .venv/.installing
 	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv
-	@$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[dev,ray]'
 	@mv .venv/.installing .venv/.ready
 
 .venv/.ready-app: .venv/.ready

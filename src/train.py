@@ -22,18 +22,14 @@ from src.config import CONF, plain
 from src.entry import reported
 from src.files import UserError, config_hash, write_atomically
 
-# These say where, how fast and how visibly a run is made, not what it is.
-NOT_IDENTITY = {"runs", "overwrite", "ckpt_path", "keep_epochs", "workers", "tracking_uri", "sampler", "trainer"}
-SCALE_NOT_IDENTITY = {
-    "evaluation",
-    "grid",
-    "validation",
-    "log_every",
-    "grid_every",
-    "checkpoint_every",
-    "compile",
-    "gradient_checkpointing",
-}
+# These say where, how fast and how visibly a run is made, not what it is. Data and weights count by their hashes.
+NOT_IDENTITY = (
+    "runs", "overwrite", "ckpt_path", "keep_epochs", "workers", "tracking_uri", "sampler.", "trainer.", "data.",
+    "scale.variants.", "scale.evaluation.", "scale.grid", "scale.validation", "scale.log_every", "scale.checkpoint_every",
+    "scale.compile", "scale.gradient_checkpointing", "backbone.directory", "backbone.parts.", "backbone.data", "backbone.vae.",
+    "backbone.clip.", "backbone.t2i.", "backbone.colorizers.", "backbone.variants.",
+)  # fmt: skip
+SWEEP_KEYS = ("drop", "noisy", "dual", "epochs", "seed")
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
@@ -43,11 +39,10 @@ def main(config: DictConfig) -> None:
     if reason is None:
         train(config)
     elif _in_sweep():
-        from src.model.naming import run_name
         from src.tracking import log_skipped
 
         print(f"skipped: {reason}")
-        log_skipped(config, run_name(plain(config)), reason)
+        log_skipped(config, name_of(config), reason)
     else:
         print(f"error: {reason}", file=sys.stderr)
         sys.exit(2)
@@ -66,6 +61,28 @@ def impossible(values: Mapping[str, Any]) -> str | None:
     return None
 
 
+def name_of(config: DictConfig) -> str:
+    """The run's name: its sweep keys, and whatever else differs from what the chosen groups say."""
+    from src.config import compose
+    from src.model.naming import run_name
+
+    groups = [f"{group}={config[group].name}" for group in ("scale", "data", "backbone", "model")]
+    usual = _what(compose(groups))
+    changed = {key: value for key, value in _what(config).items() if key not in SWEEP_KEYS and usual.get(key) != value}
+    return run_name(plain(config), changed)
+
+
+def _what(config: DictConfig) -> dict[str, Any]:
+    """What makes the run what it is: the configuration by dotted keys, without places and ways to run it."""
+
+    def flat(value: Any, key: str) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for part, inner in value.items() for k, v in flat(inner, f"{key}.{part}" if key else part).items()}
+        return {key: value}
+
+    return {key: value for key, value in flat(plain(config), "").items() if not key.startswith(NOT_IDENTITY)}
+
+
 def _in_sweep() -> bool:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -76,15 +93,10 @@ def _in_sweep() -> bool:
 def train(config: DictConfig) -> Path:
     """Trains one run to its end, continuing where it stopped, and returns its folder."""
     from src.backbone.parts import fingerprint, load_card
-    from src.model.naming import run_name
 
-    values = plain(config)
-    name = run_name(values)
+    name, data = name_of(config), _data_hashes(config)
     folder = Path(config.runs) / name
-    data = _data_hashes(config)
-    what = {k: v for k, v in values.items() if k not in NOT_IDENTITY}
-    what["scale"] = {k: v for k, v in values["scale"].items() if k not in SCALE_NOT_IDENTITY}
-    identity = config_hash(what | {"weights": fingerprint(config.backbone), "data": data})
+    identity = config_hash(_what(config) | {"weights": fingerprint(config.backbone), "data": data})
     if _state(folder, identity, config.overwrite) == "finished":
         lost = [epoch for epoch in config.keep_epochs if not (folder / f"epoch-{epoch}").exists()]
         if lost:

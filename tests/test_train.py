@@ -25,7 +25,8 @@ def test_a_sweep_trains_every_combination_and_repeats_none(command, tmp_path: Pa
     assert not list(tmp_path.rglob("*.ckpt"))
     again = command("src.train", *arguments)
     assert again.returncode == 0 and again.stdout.count("trained already") == 4
-    other = command("src.train", "epochs=1", "scale.batch=4")
+    (tmp_path / "runs/smoke/Shuffle-0 (1 epochs)/identity").write_text("of another data set")
+    other = command("src.train", "epochs=1")
     assert other.returncode == 1 and "holds a run with other settings" in other.stderr
     assert "Traceback" not in other.stderr
 
@@ -44,6 +45,14 @@ def test_a_sweep_skips_what_makes_no_model(command, tmp_path: Path) -> None:
     assert skipped.info.run_name == "CLS-Noisy-0 (1 epochs)"
     alone = command("src.train", "model=cls", "noisy=true", "epochs=1")
     assert alone.returncode == 2 and "CLS models have none" in alone.stderr and "Traceback" not in alone.stderr
+
+
+def test_a_sweep_runs_on_a_local_ray_cluster(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # by default Ray's workers give way to whatever else runs here
+    result = command("src.train", "-m", "launcher=ray", "model=shuffle,deform", "epochs=1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    names = {p.parent.name for p in (tmp_path / "runs/smoke").glob("*/model.safetensors")}
+    assert names == {"Shuffle-0 (1 epochs)", "Deform-0 (1 epochs)"}
 
 
 @pytest.mark.parametrize("scheme", ["model=cls scale.log_every=1", "model=deform noisy=true dual=4 drop=0.5 scale.log_every=1"])
@@ -67,7 +76,7 @@ def test_two_processes_on_live_features_keep_an_epoch(command, tmp_path: Path) -
     options = ["trainer.features=live", "model=deform", "scale.batch=2", "scale.accumulate=2", "scale.loss.prediction=v"]
     result = command("src.train", "trainer.devices=2", "epochs=2", "keep_epochs=[1]", *options)
     assert result.returncode == 0, result.stderr
-    folder = tmp_path / "runs/smoke/Deform-0 (2 epochs)"
+    folder = tmp_path / "runs/smoke/Deform-0 (2 epochs) (scale.accumulate 2, scale.batch 2, scale.loss.prediction v)"
     card = load_card(folder / "model")
     assert card["steps"] == 4 and card["samples"] == 32  # 2 epochs of 16 samples, 2 x 2 x 2 an update
     first, last = load_file(folder / "epoch-1/model.safetensors"), load_file(folder / "model.safetensors")
@@ -84,7 +93,7 @@ def test_stopped_killed_and_resumed_equals_uninterrupted(
     whole.mkdir()
     assert command("src.train", *arguments, cwd=whole).returncode == 0
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLORIZE_BACKBONE": str(backbone_directory)}
-    folder = tmp_path / "runs/smoke/Noisy-0.5 (8 epochs)"
+    folder = tmp_path / "runs/smoke/Noisy-0.5 (8 epochs) (scale.ema.widths [0.1], scale.samples_per_epoch 24)"
     last = folder / "last.ckpt"
 
     def interrupted(by: int) -> tuple[int, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from src.config import compose
 from src.model.naming import run_name
 
 
@@ -43,3 +44,12 @@ def test_two_configurations_never_share_a_name() -> None:
     grid = list(itertools.product(("shuffle", "deform", "cls"), (0, 0.1, 0.75, 1), (False, True), (0, 1, 2, 4), (3, 5, 7), (0, 1)))
     names = [run_name(config(m, d, n, lam, e, s)) for m, d, n, lam, e, s in grid]
     assert len(set(names)) == len(names)
+
+
+def test_whatever_else_differs_from_its_groups_is_in_the_name() -> None:
+    from src.train import name_of
+
+    assert name_of(compose(["scale=smoke", "drop=0.5", "data.root=elsewhere", "scale.grid=3"])) == "Shuffle-0.5"
+    changed = ["scale.batch=4", "scale.loss.prediction=v", "model.tokens=tokens_deform"]
+    name = "Shuffle-0 (model.tokens tokens_deform, scale.batch 4, scale.loss.prediction v)"
+    assert name_of(compose(["scale=smoke", *changed])) == name
