@@ -57,7 +57,15 @@ def partners(drawings: Sequence[str]) -> np.ndarray:
 
 
 def colorize(
-    colorizer: Any, backbone: Any, pairs: Pairs, *, gs: float, sampler: DictConfig, batch: int, sgs: float = 1.0
+    colorizer: Any,
+    backbone: Any,
+    pairs: Pairs,
+    *,
+    gs: float,
+    sampler: DictConfig,
+    batch: int,
+    sgs: float = 1.0,
+    noise_level: float = 0.0,
 ) -> np.ndarray:
     """Results uint8 [N, H, W, 3] of every pair."""
     import torch
@@ -80,6 +88,7 @@ def colorize(
             steps=sampler.steps,
             gs=gs,
             sgs=sgs,
+            noise_level=noise_level,
         )
         with torch.inference_mode():
             images.append(backbone.decode(latents).cpu().numpy())
@@ -118,7 +127,9 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{card.get('name', folder.name)}.json"
-    settings = {"gs": list(config.gs), "sampler": dict(config.sampler), "evaluation": dict(config.scale.evaluation)}
+    noise_level = config.noise_level if colorizer.kind == "attention" else 0.0  # CLS models have no local tokens
+    settings: dict[str, Any] = {"gs": list(config.gs), "sampler": dict(config.sampler), "noise_level": noise_level}
+    settings["evaluation"] = dict(config.scale.evaluation)
     identity = config_hash(
         settings | {"weights": file_sha256(folder / "model.safetensors"), "rows": pairs.keys, "features": available()}
     )
@@ -126,8 +137,9 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
         print(f"{path} is up to date")
         return json.loads(path.read_text())
     began = time.perf_counter()
+    batch = config.scale.evaluation.batch
     results = {
-        gs: colorize(colorizer, backbone, pairs, gs=gs, sampler=config.sampler, batch=config.scale.evaluation.batch)
+        gs: colorize(colorizer, backbone, pairs, gs=gs, sampler=config.sampler, batch=batch, noise_level=noise_level)
         for gs in config.gs
     }
     seconds = time.perf_counter() - began
@@ -137,6 +149,7 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
         "name": path.stem,
         "identity": identity,
         "sampler": settings["sampler"],
+        "noise_level": noise_level,
         "images": len(pairs),
         "evaluations_per_second": evaluations / seconds,
         "mlflow_run": card.get("mlflow_run"),

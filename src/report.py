@@ -192,7 +192,7 @@ def page(scale: str, gs: str, first: str, second: str, finished: dict[str, dict[
         lines.append(
             _row(
                 [
-                    f"{name}, {report['images']} pairs",
+                    f"{name}, noise level {report['noise_level']:g}, {report['images']} pairs",
                     *(f"{100 * s['share']:.1f} % [{100 * s['low']:.1f}, {100 * s['high']:.1f}]" for s in shares),
                 ]
             )

@@ -34,6 +34,7 @@ def sample_one(config: DictConfig) -> None:
     backbone = load_backbone(config.backbone)
     colorizer, card = load_colorizer(Path(config.checkpoint) / "model", backbone.fingerprint)
     sketch, reference = open_image(Path(config.sketch), "L"), open_image(Path(config.reference), "RGB")
+    noise_level = config.noise_level if config.noise_level != "auto" else 0.5 if card["scheme"]["noisy"] else 0.0
     factor = backbone.size // backbone.latent_size
     height, width = working_size(sketch.shape[0], sketch.shape[1], backbone.size, 4 * factor)
     lines = torch.from_numpy(resized(sketch, height, width))[None]
@@ -50,6 +51,7 @@ def sample_one(config: DictConfig) -> None:
             steps=config.sampler.steps,
             gs=config.gs,
             sgs=config.sgs,
+            noise_level=noise_level,
         )
         image = backbone.decode(latents)[0].numpy()
     save(Path(config.output), image, OmegaConf.to_yaml(config, resolve=True), card["sha256"])

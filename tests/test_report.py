@@ -14,7 +14,14 @@ def result(name: str, offset: float) -> dict:
     column = {f"{gs}": {"value": offset + gs, "low": offset, "high": offset + 2 * gs} for gs in (1, 2)}
     shares = {f"{gs}": {"share": 0.9, "low": 0.8, "high": 0.95} for gs in (1, 2)}
     images = {f"{gs}": np.zeros((3, 8, 8, 3), np.uint8) for gs in (1, 2)}
-    return {"name": name, "images": 3, "distances": {"FD-EffNet": column}, "palette_closer": shares, "images_by_gs": images}
+    return {
+        "name": name,
+        "images": 3,
+        "noise_level": 0.5,
+        "distances": {"FD-EffNet": column},
+        "palette_closer": shares,
+        "images_by_gs": images,
+    }
 
 
 RESULTS = {name: result(name, offset) for name, offset in (("Mine", 30.0), ("Shuffle-0", 20.0), ("Deform-0", 10.0))}

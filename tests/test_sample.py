@@ -37,7 +37,7 @@ def test_any_path_and_a_repeatable_picture(command, tmp_path: Path, trained: Pat
         assert result.returncode == 0, result.stderr
     a, b = (Image.open(folder / name) for name in ("a.png", "b.png"))
     assert a.size == (64, 96) and a.tobytes() == b.tobytes()
-    assert "gs: 1" in a.text["colorize.recipe"] and len(a.text["colorize.weights"]) == 64
+    assert "gs: 2" in a.text["colorize.recipe"] and len(a.text["colorize.weights"]) == 64
 
 
 def test_errors(command, tmp_path: Path, trained: Path) -> None:

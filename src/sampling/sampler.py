@@ -38,9 +38,19 @@ def scheduler(sigmas: str, steps: int, prediction: str = "epsilon") -> Any:
     return solver
 
 
-def initial_noise(seeds: Sequence[int], shape: tuple[int, ...]) -> Tensor:
-    """One drawing, one seed: the noise of a drawing does not depend on the batch that it is in. float32 [B, *shape]."""
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+def generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """One drawing, one seed, one generator: a drawing's noise depends neither on the batch that it is in nor on the device."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def noise(sources: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+    """Normal numbers float32 [B, *shape], each drawing's from its own generator."""
+    return torch.stack([torch.randn(shape, generator=source) for source in sources])
+
+
+def is_noised(step: int, steps: int, noise_level: float) -> bool:
+    """Whether noisy sampling (Eq. 14) noises the tokens at `step` (0 is the noisiest) of `steps`. Level 0 = never, 1 = always."""
+    return 1 - (steps - step) / (steps + 0.0001) < noise_level
 
 
 @torch.inference_mode()
@@ -56,25 +66,40 @@ def sample(
     steps: int = 20,
     gs: float = 1.0,
     sgs: float = 1.0,
+    noise_level: float = 0.0,
 ) -> Tensor:
     """Latents [B, C, h, w] for sketches [B, 3, H, W] (-1 = no line) and CLIP tokens [B, 1 + n, D] of the references.
 
     `factor` is the VAE's. The passes of a step are one batch: with one scale active two, with both three; GS = SGS = 1 costs one.
+    noise_level: noisy sampling (Eq. 14), 0 to 1: the share of the steps, from the noisiest on, at which the tokens are noised as
+    strongly as the latent, with noise that is fresh at each step and shared by its passes; tokens of zero stay zero. ValueError
+    outside 0 to 1, and for a CLS model, which has no local tokens.
     """
+    if not 0 <= noise_level <= 1:
+        raise ValueError(f"noise_level is {noise_level}; it must be 0 to 1.")
+    if noise_level and colorizer.kind == "cls":
+        raise ValueError("noise_level is for local tokens, and CLS models have none: leave it at 0.")
     solver = scheduler(sigmas, steps, colorizer.prediction)
     count, device = len(sketch), sketch.device
     shape = (latent_channels, sketch.shape[-2] // factor, sketch.shape[-1] // factor)
-    z = initial_noise(seeds, shape).to(device, sketch.dtype) * solver.init_noise_sigma
+    sources = generators(seeds)
+    z = noise(sources, shape).to(device, sketch.dtype) * solver.init_noise_sigma
     used = colorizer.used(tokens)
     features = colorizer.features(sketch)
-    passes = [(used, features)]
+    passes = [(1, features)]  # how much of the tokens, and the sketch
     if gs != 1:
-        passes.append((torch.zeros_like(used), features))
+        passes.append((0, features))
     if sgs != 1:
-        passes.append((used, colorizer.features(torch.full_like(sketch, -1))))
-    context = torch.cat([p[0] for p in passes])
+        passes.append((1, colorizer.features(torch.full_like(sketch, -1))))
     maps = [_layout(torch.cat(level)) for level in zip(*(p[1] for p in passes), strict=True)]
-    for t in solver.timesteps:
+    for step, t in enumerate(solver.timesteps):
+        seen = used
+        if is_noised(step, steps, noise_level):
+            alpha = 1 / (1 + solver.sigmas[step] ** 2) ** 0.5
+            fresh = noise(sources, tuple(used.shape[1:])).to(used)
+            present = (used != 0).flatten(1).any(1).view(-1, 1, 1)
+            seen = torch.where(present, float(alpha) * used + float(alpha * solver.sigmas[step]) * fresh, used)
+        context = torch.cat([seen * share for share, _ in passes])
         z_in = _layout(solver.scale_model_input(z, t).repeat(len(passes), 1, 1, 1))
         predictions = list(colorizer(z_in, t.to(device).expand(len(z_in)), context, maps).split(count))
         cond = predictions.pop(0)
