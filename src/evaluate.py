@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ def main(config: DictConfig) -> None:
 def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Samples each run at every guidance scale, writes `<out>/<name>.json` and `<name>.npz`, and adds the numbers to MLflow.
 
-    A run whose result is there already, for the same weights and settings, is not sampled again.
+    A guidance scale whose result is there already, for the same weights and settings, is not sampled again.
     """
     from src.backbone.parts import load_backbone
 
@@ -128,42 +128,69 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{card.get('name', folder.name)}.json"
     noise_level = config.noise_level if colorizer.kind == "attention" else 0.0  # CLS models have no local tokens
-    settings: dict[str, Any] = {"gs": list(config.gs), "sampler": dict(config.sampler), "noise_level": noise_level}
-    settings["evaluation"] = dict(config.scale.evaluation)
+    settings = {"sampler": dict(config.sampler), "noise_level": noise_level, "evaluation": dict(config.scale.evaluation)}
     identity = config_hash(
         settings | {"weights": file_sha256(folder / "model.safetensors"), "rows": pairs.keys, "features": available()}
     )
-    if path.exists() and json.loads(path.read_text())["identity"] == identity:
+    wanted = {f"{gs:g}": gs for gs in config.gs}
+    earlier, images = _earlier(path, identity)
+    missing = [gs for name, gs in wanted.items() if name not in images]
+    if earlier and list(images) == list(wanted):
         print(f"{path} is up to date")
-        return json.loads(path.read_text())
-    began = time.perf_counter()
-    batch = config.scale.evaluation.batch
-    results = {
-        gs: colorize(colorizer, backbone, pairs, gs=gs, sampler=config.sampler, batch=batch, noise_level=noise_level)
-        for gs in config.gs
-    }
-    seconds = time.perf_counter() - began
-    evaluations = len(pairs) * config.sampler.steps * sum(1 if gs == 1 else 2 for gs in config.gs)
-    print(f"{path.stem}: {seconds:.0f} s, {evaluations / seconds:.0f} U-Net evaluations/s", flush=True)
+        return earlier
+    rate = earlier.get("evaluations_per_second")
+    if missing:
+        began = time.perf_counter()
+        batch = config.scale.evaluation.batch
+        for gs in missing:
+            images[f"{gs:g}"] = colorize(
+                colorizer, backbone, pairs, gs=gs, sampler=config.sampler, batch=batch, noise_level=noise_level
+            )
+        seconds = time.perf_counter() - began
+        evaluations = len(pairs) * config.sampler.steps * sum(1 if gs == 1 else 2 for gs in missing)
+        rate = evaluations / seconds
+        print(f"{path.stem}: {seconds:.0f} s, {rate:.0f} U-Net evaluations/s", flush=True)
+    images = {name: images[name] for name in wanted}
     report = {
         "name": path.stem,
         "identity": identity,
         "sampler": settings["sampler"],
         "noise_level": noise_level,
         "images": len(pairs),
-        "evaluations_per_second": evaluations / seconds,
+        "evaluations_per_second": rate,
         "mlflow_run": card.get("mlflow_run"),
-        **measure(results, pairs, split),
+        **_joined(earlier, measure({name: images[name] for name in map("{:g}".format, missing)}, pairs, split), wanted),
     }
-    arrays: dict[str, Any] = {f"gs{gs:g}": images for gs, images in results.items()}
+    arrays: dict[str, Any] = {f"gs{name}": array for name, array in images.items()}
     write_atomically(out / f"{path.stem}.npz", lambda f: np.savez_compressed(f, **arrays))
-    _track(config, report, results, pairs)
+    _track(config, report, images, pairs)
     write_json(path, report)
     return report
 
 
-def measure(results: dict[float, np.ndarray], pairs: Pairs, split: Path) -> dict[str, Any]:
-    """Frechet distances with 95 % intervals, and colour transfer, each by guidance scale (keys as text, for JSON)."""
+def _earlier(path: Path, identity: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The report of an earlier evaluation of the same weights in the same way, and its pictures by guidance scale."""
+    if not path.exists() or (report := json.loads(path.read_text()))["identity"] != identity:
+        return {}, {}
+    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+        return report, {name.removeprefix("gs"): arrays[name] for name in arrays.files if name[2:] in report["palette_closer"]}
+
+
+def _joined(earlier: dict[str, Any], new: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
+    """What `measure` gives for all wanted guidance scales, of which an earlier report has some."""
+
+    def column(old: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
+        return {gs: fresh[gs] if gs in fresh else old[gs] for gs in wanted}
+
+    known = earlier.get("distances", {})
+    return {
+        "distances": {name: column(known.get(name, {}), fresh) for name, fresh in new["distances"].items()},
+        "palette_closer": column(earlier.get("palette_closer", {}), new["palette_closer"]),
+    }
+
+
+def measure(results: dict[str, np.ndarray], pairs: Pairs, split: Path) -> dict[str, Any]:
+    """Frechet distances with 95 % intervals, and colour transfer, each by guidance scale (as text: JSON has no other keys)."""
     from src.metrics.features import available, extractor
     from src.metrics.frechet import bootstrap_interval, distance_of_features
     from src.metrics.palette import closer_share
@@ -176,10 +203,10 @@ def measure(results: dict[float, np.ndarray], pairs: Pairs, split: Path) -> dict
         for gs, images in results.items():
             ours = features.call(images)
             low, high = bootstrap_interval(ours, real)
-            column[f"{gs:g}"] = {"value": distance_of_features(ours, real), "low": low, "high": high}
+            column[gs] = {"value": distance_of_features(ours, real), "low": low, "high": high}
         distances[features.distance_name] = column
     palette = {
-        f"{gs:g}": dict(zip(("share", "low", "high"), closer_share(list(images), list(pairs.references)), strict=True))
+        gs: dict(zip(("share", "low", "high"), closer_share(list(images), list(pairs.references)), strict=True))
         for gs, images in results.items()
     }
     return {"distances": distances, "palette_closer": palette}
@@ -201,7 +228,7 @@ def reference_features(split: Path, name: str) -> np.ndarray:
     return array_from(path.read_bytes())
 
 
-def _track(config: DictConfig, report: dict[str, Any], results: dict[float, np.ndarray], pairs: Pairs) -> None:
+def _track(config: DictConfig, report: dict[str, Any], results: dict[str, np.ndarray], pairs: Pairs) -> None:
     """Adds FD against GS and the guidance grid to the run that trained the model, if it was tracked here."""
     from src.grids import rows_image
     from src.tracking import log_image, log_table
@@ -215,7 +242,7 @@ def _track(config: DictConfig, report: dict[str, Any], results: dict[float, np.n
     closer = {float(gs): v["share"] for gs, v in report["palette_closer"].items()}
     log_table(run_id, closer, f"palette_closer/{sigmas}", config.tracking_uri)
     shown = [pairs.sketches[:8], pairs.references[:8], *(images[:8] for images in results.values())]
-    titles = ["sketch", "reference", *(f"GS-{gs:g}" for gs in results)]
+    titles = ["sketch", "reference", *(f"GS-{gs}" for gs in results)]
     log_image(run_id, rows_image(shown, titles), f"guidance-{sigmas}.png", config.tracking_uri)
 
 

@@ -47,5 +47,10 @@ def test_a_run_is_evaluated_once(command, tmp_path: Path) -> None:
     assert {m.step: m.value for m in history} == pytest.approx({1: column["1"]["value"], 3: column["3"]["value"]})
     again = command("src.evaluate", *arguments)
     assert "is up to date" in again.stdout
-    other = command("src.evaluate", *arguments[:1], "gs=[2]", *arguments[2:])
+    other = command("src.evaluate", *arguments[:1], "gs=[2,3]", *arguments[2:])
     assert "U-Net evaluations/s" in other.stdout
+    changed = json.loads((tmp_path / "evaluation/smoke/Shuffle-0 (1 epochs).json").read_text())
+    assert list(changed["distances"]["FD-EffNet"]) == list(changed["palette_closer"]) == ["2", "3"]
+    assert changed["distances"]["FD-EffNet"]["3"] == column["3"]  # kept; the scale that was not there before is new
+    fewer = command("src.evaluate", *arguments[:1], "gs=[3]", *arguments[2:])
+    assert fewer.returncode == 0 and "evaluations/s" not in fewer.stdout and "up to date" not in fewer.stdout
