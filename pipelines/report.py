@@ -52,7 +52,7 @@ def main(_: list[str]) -> None:
     (out / "metrics").mkdir()
     for name, numbers in summary(one, finished).items():
         write_json(out / "metrics" / f"{name}.json", numbers)
-    write_text(out / "README.md", page(scale, gs, first, second, finished))
+    write_text(out / "README.md", page(scale, gs, first, second, finished, ablation))
 
 
 if __name__ == "__main__":

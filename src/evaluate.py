@@ -159,6 +159,7 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
         "images": len(pairs),
         "evaluations_per_second": rate,
         "mlflow_run": card.get("mlflow_run"),
+        "validation": {key: card.get(key) for key in ("val_loss", "val_loss_without_reference")},
         **_joined(earlier, measure({name: images[name] for name in map("{:g}".format, missing)}, pairs, split), wanted),
     }
     arrays: dict[str, Any] = {f"gs{name}": array for name, array in images.items()}

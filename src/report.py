@@ -176,7 +176,20 @@ def summary(records: Sequence[dict[str, Any]], finished: dict[str, dict[str, Any
     return models
 
 
-def page(scale: str, gs: str, first: str, second: str, finished: dict[str, dict[str, Any]]) -> str:
+def losses(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Markdown lines: every model's loss on held-out drawings, with their references and without (the paper's Figure 13)."""
+    lines = ["Mean squared error of the predicted noise on held-out drawings, with fixed timesteps and noise.", ""]
+    lines += [_row(["Model", "with its reference", "without reference"]), _row(["---"] * 3)]
+    for name, report in results.items():
+        values = report["validation"]
+        if None not in values.values():
+            lines.append(_row([name, f"{values['val_loss']:.4f}", f"{values['val_loss_without_reference']:.4f}"]))
+    return lines
+
+
+def page(
+    scale: str, gs: str, first: str, second: str, finished: dict[str, dict[str, Any]], ablation: dict[str, dict[str, Any]]
+) -> str:
     """The report's README: tables, figures, and what the finished colorizers do."""
     lines = [f"# Report at scale `{scale}`", "", "Written by `dvc repro`; every number comes from `evaluation/`.", ""]
     lines += ["## Shipped colorizers", ""]
@@ -200,6 +213,7 @@ def page(scale: str, gs: str, first: str, second: str, finished: dict[str, dict[
     lines += [""] + [f"![{name}](figures/{finished_figure(name)})" for name in finished]
     lines += ["", f"## Ablation grid, GS-{gs}", "", "![ablation grid](figures/ablation_grid.png)", ""]
     lines += ["## Guidance grid", "", "![guidance grid](figures/guidance_grid.png)", ""]
+    lines += ["## Validation loss", "", *losses(ablation), ""]
     return (
         "\n".join(lines)
         + "\n"

@@ -18,6 +18,7 @@ def result(name: str, offset: float) -> dict:
         "name": name,
         "images": 3,
         "noise_level": 0.5,
+        "validation": {"val_loss": 0.1, "val_loss_without_reference": 0.2},
         "distances": {"FD-EffNet": column},
         "palette_closer": shares,
         "images_by_gs": images,
@@ -58,7 +59,7 @@ def test_figures_and_summary() -> None:
     }  # fmt: skip
     assert finished_figure("Noisy-0.1 (12 epochs)") == "finished_Noisy-0.1.png"
     assert curves(records).splitlines()[1] == "Deform-0,1,11.0"
-    assert "90.0 % [80.0, 95.0]" in page("demo", "2", "# a", "# b", {"noisy": RESULTS["Mine"]})
+    assert "90.0 % [80.0, 95.0]" in page("demo", "2", "# a", "# b", {"noisy": RESULTS["Mine"]}, RESULTS)
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
