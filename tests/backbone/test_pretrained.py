@@ -561,3 +561,38 @@ def test_clip_errors_say_what_to_give(small_clip: Path, hub: Path, tmp_path: Pat
     torch.save({k: v for k, v in read_weights(file).items() if k != "visual.proj"}, tmp_path / "c.pt")
     with pytest.raises(WeightsError, match=r"1 keys differ: visual.proj: file nothing, model \(32, 24\)"):
         pretrained.clip("Small-ViT", tmp_path / "c.pt")
+
+
+def test_public_parts_make_a_backbone_that_trains_on_images(small_clip: Path, tmp_path: Path) -> None:
+    from src.backbone.parts import fingerprint, load_backbone
+    from src.model import colorizer
+    from src.model.training import Training
+
+    torch.manual_seed(0)
+    build_unet(SMALL).save_pretrained(tmp_path / "unet")
+    vae_network = SMALL_VAE | {"block_out_channels": (8, 8, 8, 16)}
+    LatentVAE(**vae_network).model.save_pretrained(tmp_path / "vae")
+    clip = {"model": "Small-ViT", "pretrained": str(small_clip / "open_clip_pytorch_model.bin")}
+    parts = {"unet": str(tmp_path), "vae": str(tmp_path), "vae_network": vae_network, "clip": clip}
+    options = {"size": 64, "unet": SMALL, "parts": parts}
+
+    backbone = load_backbone(options)
+    assert backbone.token_count == 4 and backbone.fingerprint == fingerprint(options)
+    scheme = {"shuffled": True, "noisy": True, "drop_rate": 0.0, "dual": 4}
+    config = compose(["scale=paper"]).scale
+    model = colorizer.pretrained(options, "attention")
+    module = Training(model, scheme, plain(config.loss), plain(config.optimizer), 0, backbone)
+    batch = {
+        "color": torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8),
+        "sketch": torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8),
+    }
+    losses, t = module.losses(batch, torch.Generator().manual_seed(0))
+    losses.mean().backward()
+    assert losses.shape == t.shape == (2,) and losses.isfinite().all()
+    gradients = {key: value.grad for key, value in module.named_parameters()}
+    assert all(key.startswith("colorizer.") and value is not None for key, value in gradients.items())
+    assert gradients["colorizer.sketch_encoder.first.weight"].abs().sum() > 0
+    assert backbone.decode(torch.zeros(1, 4, 8, 8)).shape == (1, 64, 64, 3)
+
+    LatentVAE(**vae_network).model.save_pretrained(tmp_path / "vae")
+    assert fingerprint(options) != backbone.fingerprint
