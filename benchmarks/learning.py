@@ -12,9 +12,10 @@ import torch
 
 from src.config import compose, plain
 from src.data.loader import EpochLoader, Table
+from src.fit import columns_of
 from src.model.colorizer import Colorizer, pretrained
 from src.model.training import Training
-from src.train import columns_of, name_of
+from src.train import name_of
 
 SCHEMES = [
     "model=shuffle",
@@ -56,7 +57,7 @@ def schemes(updates: int) -> None:
 
         def measured(module: Training = module, held_out: dict[str, Any] = held_out) -> list[float]:
             with torch.inference_mode():
-                return [float(loss) for loss in module.validation_losses(held_out, 0).values()]
+                return [float(losses.mean()) for losses in module.validation_losses(held_out, 0).values()]
 
         before = measured()
         optimizer = optimizer_of(module, config.scale.optimizer.peak)

@@ -83,7 +83,7 @@ def plain_loop(batch: int) -> Callable[[], None]:
     module.colorizer.to(memory_format=torch.contiguous_format)
     unet: Any = module.colorizer.unet
     unet.enable_gradient_checkpointing()
-    optimizer = torch.optim.AdamW(module.colorizer.parameters(), 1e-5, weight_decay=0.1, foreach=False)
+    optimizer = torch.optim.AdamW(module.colorizer.parameters(), 1e-5, weight_decay=0.1)
     scaler = torch.amp.GradScaler(DEVICE.type, enabled=CUDA)
     data, generator = images(batch), torch.Generator(DEVICE).manual_seed(0)
 

@@ -9,39 +9,40 @@ import torch
 from omegaconf import DictConfig
 
 from src.backbone.parts import Backbone, save_weights
+from src.evaluate import Pairs, colorize
 from src.files import UserError
 
 
 class Grids(lightning.Callback):
-    """Colours the same held-out sketches every `scale.grid_every` updates; 0 = never."""
+    """Colours the same held-out sketches every `every` updates; 0 = never."""
 
-    def __init__(self, config: DictConfig, backbone: Backbone) -> None:
-        self.config, self.backbone, self.seen = config, backbone, 0
+    def __init__(self, every: int, config: DictConfig, backbone: Backbone, pairs: Pairs) -> None:
+        self.every, self.config, self.backbone, self.pairs, self.seen = every, config, backbone, pairs, 0
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_index: int) -> None:
-        step, every = trainer.global_step, self.config.scale.grid_every
-        if not every or step == self.seen or step % every or not trainer.is_global_zero:
+        step = trainer.global_step
+        if not self.every or step == self.seen or step % self.every or not trainer.is_global_zero:
             return
         self.seen = step
         module.colorizer.eval()
-        log_grid(self.config, module.colorizer, self.backbone, trainer.logger.run_id, f"samples-{step:08d}.png")
+        log_grid(self.config, module.colorizer, self.backbone, self.pairs, trainer.logger.run_id, f"samples-{step:08d}.png")
         module.colorizer.train()
 
 
-def log_grid(config: DictConfig, colorizer: Any, backbone: Backbone, run_id: str, name: str) -> None:
+def log_grid(config: DictConfig, colorizer: Any, backbone: Backbone, pairs: Pairs, run_id: str, name: str) -> None:
     """Held-out sketch, reference and result at GS 2, one pair a row, as an MLflow image."""
-    from src.evaluate import Pairs, colorize
     from src.grids import rows_image
     from src.tracking import log_image
 
-    pairs = Pairs(Path(config.data.root) / "val", config.scale.grid, config.seed)
     backbone.to(next(colorizer.parameters()).device)
     results = colorize(colorizer, backbone, pairs, gs=2.0, sampler=config.sampler, batch=config.scale.evaluation.batch)
     log_image(run_id, rows_image([pairs.sketches, pairs.references, results]), name, config.tracking_uri)
 
 
 class KeepEpochs(lightning.Callback):
-    """Keeps the weights after the named epochs (1 = the first) in `<folder>/epoch-<n>/`, as models of their own."""
+    """Keeps the weights after the named epochs (1 = the first) in `<folder>/epoch-<n>/`, as models of their own. They are those
+    that train, also where the run ends with an average.
+    """
 
     def __init__(self, epochs: Sequence[int], folder: Path, card: Mapping[str, Any]) -> None:
         self.epochs, self.folder, self.card = set(epochs), folder, dict(card)

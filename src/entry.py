@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import sys
 from collections.abc import Callable, Sequence
 
 from omegaconf import DictConfig
@@ -14,10 +15,13 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     def run(config: DictConfig) -> None:
         from hydra.errors import CompactHydraException
 
-        from src.files import UserError
+        from src.files import Stopped, UserError
 
         try:
             job(config)
+        except Stopped as error:  # leaves a sweep as well, of which Hydra would go on with the next job
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
         except UserError as error:
             raise CompactHydraException(f"error: {error}") from None
         except OSError as error:

@@ -18,14 +18,16 @@ from src.files import UserError
 class Pairs:
     """Held-out sketches, each with another drawing as its reference (the evaluation of Tables 1 and 2).
 
-    `sketches` uint8 [N, H, W], `references` and `truths` uint8 [N, H, W, 3], `tokens` float [N, 1 + n, D], `keys`, `seeds`.
+    `sketches` uint8 [N, H, W], `references` and `truths` uint8 [N, H, W, 3], `tokens` half [N, 1 + n, D], `keys`, `seeds`.
     Which rows, which partners and which noise depend on (count, seed) alone.
     """
 
-    def __init__(self, split: Path, count: int, seed: int) -> None:
+    def __init__(self, split: Path, count: int, seed: int, backbone: Any = None) -> None:
+        """`backbone` makes the tokens where the split has no column of them."""
         from src.data.loader import Table
 
-        table = Table(split, ["color", "sketch", "tokens"])
+        cached = backbone is None or (split / "tokens").exists()
+        table = Table(split, ["color", "sketch", *(["tokens"] if cached else [])])
         if count > len(table):
             raise UserError(f"{split} has {len(table)} rows, {count} were asked for. Lower evaluation.images or raise variants.")
         rows = np.random.default_rng(seed).permutation(len(table))[:count]
@@ -36,10 +38,23 @@ class Pairs:
         self.sketches = np.stack([s["sketch"].numpy() for s in chosen])
         self.truths = np.stack([s["color"].numpy() for s in chosen])
         self.references = self.truths[partner]
-        self.tokens = np.stack([chosen[i]["tokens"].numpy() for i in partner])
+        if cached:
+            self.tokens = np.stack([chosen[i]["tokens"].half().numpy() for i in partner])
+        else:
+            self.tokens = _tokens(self.references, backbone)
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+def _tokens(images: np.ndarray, backbone: Any) -> np.ndarray:
+    import torch
+
+    from src.backbone.parts import to_input
+
+    with torch.inference_mode():
+        parts = [backbone.tokens(to_input(torch.from_numpy(image)[None])).cpu().half().numpy() for image in images]
+    return np.concatenate(parts)
 
 
 def _drawing(key: str) -> str:
@@ -80,7 +95,7 @@ def colorize(
         latents = sample(
             colorizer,
             sketch_to_input(torch.from_numpy(pairs.sketches[part])).to(device),
-            torch.from_numpy(pairs.tokens[part]).to(device),
+            torch.from_numpy(pairs.tokens[part]).to(device).float(),
             pairs.seeds[part],
             latent_channels=backbone.latent_channels,
             factor=backbone.size // backbone.latent_size,
@@ -108,9 +123,11 @@ def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]
 
     A guidance scale whose result is there already, for the same weights and settings, is not sampled again.
     """
+    import torch
+
     from src.backbone.parts import load_backbone
 
-    backbone = load_backbone(config.backbone)
+    backbone = load_backbone(config.backbone).to("cuda" if torch.cuda.is_available() else "cpu")
     split = Path(config.data.root) / "val"
     pairs = Pairs(split, config.scale.evaluation.images, config.seed)
     return [_evaluate_one(config, folder, backbone, pairs, split) for folder in folders]
@@ -124,6 +141,7 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
     from src.model.colorizer import load_colorizer
 
     colorizer, card = load_colorizer(folder / "model", backbone.fingerprint)
+    colorizer.to(next(backbone.vae.parameters()).device)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{card.get('name', folder.name)}.json"

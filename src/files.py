@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, and the hashes that say what is in them."""
 
+import functools
 import hashlib
 import io
 import json
@@ -13,11 +14,22 @@ class UserError(RuntimeError):
     """Something that the user can mend. The message is one sentence: what is wrong, where, and what to do."""
 
 
+class Stopped(UserError):
+    """The run was asked to stop, and left a checkpoint."""
+
+
 def config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
+    """The sha256 of a file; a process reads a file of the same size and time once."""
+    status = path.stat()
+    return _sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _sha256(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 

@@ -32,10 +32,9 @@ def run_logger(config: DictConfig, name: str, folder: Path, data: Mapping[str, s
     from lightning.pytorch.loggers import MLFlowLogger
 
     tracking, marker = client(config.tracking_uri), folder / "mlflow_run"
+    _experiment(config.tracking_uri, config.scale.name)
     run_id = _known(tracking, marker)
-    logger = MLFlowLogger(
-        config.scale.name, run_name=name, tracking_uri=config.tracking_uri, artifact_location=_artifacts(), run_id=run_id
-    )
+    logger = MLFlowLogger(config.scale.name, run_name=name, tracking_uri=config.tracking_uri, run_id=run_id)
     keys = ("seed", "drop", "noisy", "dual", "epochs", "model", "data", "scale")
     if run_id is not None:
         return logger
@@ -64,8 +63,7 @@ def _git_commit() -> str:
 def log_skipped(config: DictConfig, name: str, reason: str) -> None:
     """A run that says why a combination of a sweep was not trained; one, however often the sweep is repeated."""
     tracking = client(config.tracking_uri)
-    experiment = tracking.get_experiment_by_name(config.scale.name)
-    known = experiment.experiment_id if experiment else tracking.create_experiment(config.scale.name, _artifacts())
+    known = _experiment(config.tracking_uri, config.scale.name)
     if tracking.search_runs([known], f"tags.skipped != '' and attributes.run_name = '{name}'"):
         return
     run = tracking.create_run(known, run_name=name, tags={"skipped": reason})
@@ -81,8 +79,17 @@ def _known(tracking: Any, marker: Path) -> str | None:
         return None
 
 
-def _artifacts() -> str:
-    return Path("mlartifacts").resolve().as_uri()
+def _experiment(uri: str, name: str) -> str:
+    """The id of the experiment of a scale. A local store keeps artifacts beside itself, a server where it is told to."""
+    from mlflow.exceptions import MlflowException
+
+    tracking = client(uri)
+    place = Path("mlartifacts").resolve().as_uri() if uri.startswith("sqlite:///") else None
+    try:
+        known = tracking.get_experiment_by_name(name)
+        return known.experiment_id if known else tracking.create_experiment(name, place)
+    except MlflowException:  # another job made it in between
+        return tracking.get_experiment_by_name(name).experiment_id
 
 
 def log_table(run_id: str, values: Mapping[float, float], metric: str, uri: str) -> None:

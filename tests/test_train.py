@@ -81,19 +81,30 @@ def test_two_processes_on_live_features_keep_an_epoch(command, tmp_path: Path) -
     assert card["steps"] == 4 and card["samples"] == 32  # 2 epochs of 16 samples, 2 x 2 x 2 an update
     first, last = load_file(folder / "epoch-1/model.safetensors"), load_file(folder / "model.safetensors")
     assert first.keys() == last.keys() and any((first[key] != last[key]).any() for key in first)
-    more = command("src.train", "epochs=2", "keep_epochs=[2]", *options)
+    more = command("src.train", "trainer.devices=2", "epochs=2", "keep_epochs=[2]", *options)
     assert more.returncode == 1 and "did not keep the weights of epoch 2" in more.stderr
+    alone = command("src.train", "epochs=2", *options)
+    assert alone.returncode == 1 and "other settings" in alone.stderr  # half as many samples an update
+
+
+def test_two_processes_train_the_cls_model(command) -> None:
+    result = command("src.train", "trainer.devices=2", "model=cls", "epochs=2", "scale.batch=2")
+    assert result.returncode == 0, result.stderr  # every trained weight has a gradient in every process
 
 
 def test_stopped_killed_and_resumed_equals_uninterrupted(
     command, tmp_path: Path, backbone_directory: Path, data_root: Path
 ) -> None:
     arguments = ["noisy=true", "drop=0.5", "epochs=8", "scale.samples_per_epoch=24", "scale.ema.widths=[0.1]"]
+    arguments += ["scale.batch=4", "scale.accumulate=2", "scale.checkpoint_every=2"]
     whole = tmp_path / "whole"
     whole.mkdir()
     assert command("src.train", *arguments, cwd=whole).returncode == 0
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLORIZE_BACKBONE": str(backbone_directory)}
-    folder = tmp_path / "runs/smoke/Noisy-0.5 (8 epochs) (scale.ema.widths [0.1], scale.samples_per_epoch 24)"
+    folder = (
+        tmp_path
+        / "runs/smoke/Noisy-0.5 (8 epochs) (scale.accumulate 2, scale.batch 4, scale.ema.widths [0.1], scale.samples_per_epoch 24)"
+    )
     last = folder / "last.ckpt"
 
     def interrupted(by: int) -> tuple[int, str]:
@@ -120,6 +131,10 @@ def test_stopped_killed_and_resumed_equals_uninterrupted(
     one, two = (load_file(base / "runs/smoke" / folder.name / "model.safetensors") for base in (tmp_path, whole))
     assert all((one[key] == two[key]).all() for key in two) and one.keys() == two.keys()
     assert load_card(folder / "model")["steps"] == 24
+    averaged = command("src.average", f"run={folder}", "width=0.1", places=False)
+    assert averaged.returncode == 0, averaged.stderr
+    average = load_file(folder / "average-0.1/model.safetensors")
+    assert all((average[key] == one[key]).all() for key in one)  # the tracked width's average is what the run ends with
     from src.tracking import client
 
     tracking = client(f"sqlite:///{tmp_path}/mlruns.db")

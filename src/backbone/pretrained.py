@@ -171,13 +171,18 @@ def unet_weights(source: str | Path, unet: Any) -> dict[str, Tensor]:
     source: a diffusers pipeline or its `unet` folder (whole, in shards, or fp16), a file in LDM's layout, or a hub name. Only
     the shapes of `unet` are looked at, so it may be on the meta device. WeightsError names the first keys that differ.
     """
-    path = find(source, _DIFFUSERS_FILES, ("unet", ""))
+    path = unet_file(source)
     weights = _read(path)
     if any(k.startswith(UNET_PREFIX) for k in weights):
         weights = from_ldm_unet(path, weights, unet.config["layers_per_block"])
     weights = to_convolutions(weights)
     check_fit(path, weights, unet)
     return weights
+
+
+def unet_file(source: str | Path) -> Path:
+    """The weights file (or index of shards) of a source of `unet_weights`."""
+    return find(source, _DIFFUSERS_FILES, ("unet", ""))
 
 
 def from_ldm_unet(path: Path, weights: Mapping[str, Tensor], layers: int) -> dict[str, Tensor]:

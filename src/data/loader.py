@@ -1,5 +1,6 @@
 """The training loader: every sample exactly once a pass, in an order that depends on seed and pass alone, restorable mid-epoch."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def _tensor(data: bytes) -> Tensor:
     return torch.from_numpy(array_from(data))
 
 
+@functools.lru_cache(maxsize=2)
 def _order(passing: int, count: int, seed: int) -> np.ndarray:
     return np.random.default_rng((seed, passing)).permutation(count)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.backbone.parts import WeightsError, load_card, load_weights
+from src.files import file_sha256
 from src.model.unet import SketchEncoder, build_unet, denoise, with_cls_linear
 
 
@@ -70,6 +71,16 @@ def pretrained(options: Mapping[str, Any], kind: str, prediction: str = "epsilon
     else:
         unet = load_weights(Path(options["directory"]) / "t2i", build_unet(network))
     return Colorizer(network, kind, unet.train(), prediction)
+
+
+def source_of(options: Mapping[str, Any]) -> str:
+    """The sha256 of the weights that `pretrained` starts from."""
+    parts = options.get("parts")
+    if parts:
+        from src.backbone.pretrained import find, unet_file
+
+        return file_sha256(find(parts["colorizer"]) if "colorizer" in parts else unet_file(parts["unet"]))
+    return load_card(Path(options["directory"]) / "t2i")["sha256"]
 
 
 def load_colorizer(stem: Path, backbone_fingerprint: str) -> tuple[Colorizer, dict[str, Any]]:

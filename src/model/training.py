@@ -30,8 +30,6 @@ class Training(lightning.LightningModule):
     was not. An update whose gradient is not finite is left out; `skipped` counts them.
     """
 
-    schedule: Tensor
-
     def __init__(
         self,
         colorizer: Colorizer,
@@ -45,18 +43,19 @@ class Training(lightning.LightningModule):
         self.colorizer, self.scheme, self.loss_options, self.optimizer_options = colorizer, scheme, loss, optimizer
         self.seed = seed
         self.frozen = [backbone]  # in a list: the frozen parts are neither trained nor saved
-        self.register_buffer("schedule", alphas_cumprod(), persistent=False)
+        self.schedule = alphas_cumprod()  # no buffer: strategies with half-precision buffers would round it
         self.earlier, self.began = 0.0, time.perf_counter()  # seconds of training before and since this process took over
         self.batches, self.skipped, self.skipped_in_a_row = 0, 0, 0
+        self.validated = 0
         self.gradient_norm = math.nan
-        self.keys: list[str] = []
+        self.seen: list[tuple[list[str], Tensor]] = []  # keys and losses of the update under way
 
     def training_step(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
         state = int(np.random.SeedSequence((self.seed, self.batches, self.global_rank)).generate_state(1, np.uint64)[0])
         self.batches += 1
         losses, t = self.losses(batch, torch.Generator(self.device).manual_seed(state % 2**63))
         loss = losses.mean()
-        self.keys = batch["key"]
+        self.seen.append((batch["key"], losses.detach()))
         self.log("train/loss", loss, prog_bar=True)
         return {"loss": loss, "losses": losses.detach(), "t": t}
 
@@ -114,25 +113,35 @@ class Training(lightning.LightningModule):
         return batch | {"mean": mean.float(), "std": std.float(), "tokens": tokens.float()}
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
-        for name, loss in self.validation_losses(batch, batch_index).items():
-            self.log(name, loss, prog_bar=name == "val/loss", batch_size=len(batch["sketch"]), sync_dist=True)
+        count = len(batch["sketch"])
+        for key, losses in self.validation_losses(batch, self.validated).items():
+            self.log(key.replace("val_", "val/"), losses.mean(), prog_bar=key == "val_loss", batch_size=count, sync_dist=True)
+        self.validated += count
 
-    def validation_losses(self, batch: dict[str, Any], batch_index: int) -> dict[str, Tensor]:
-        """The plain loss (Eq. 2) on fixed timesteps and noise, with and without the reference, so that models compare."""
+    def on_validation_epoch_start(self) -> None:
+        self.validated = 0
+
+    def validation_losses(self, batch: dict[str, Any], first: int) -> dict[str, Tensor]:
+        """The plain losses (Eq. 2), [B], of the held-out rows from `first` on: `val_loss` and `val_loss_without_reference`.
+
+        A row's timestep and noise depend on its place alone, so that models, epochs, batches and devices compare.
+        """
         batch = self.featured(batch)
-        z, count = batch["mean"], len(batch["mean"])
-        t = torch.linspace(0, T - 1, count, device=z.device).long()
-        noise = torch.randn(z.shape, generator=torch.Generator().manual_seed(batch_index)).to(z)
+        z, rows = batch["mean"], range(first, first + len(batch["mean"]))
+        t = torch.tensor(
+            [int(T * (row * 0.6180339887 % 1)) for row in rows], device=z.device
+        )  # the golden ratio spreads them evenly
+        noise = torch.stack([torch.randn(z.shape[1:], generator=torch.Generator().manual_seed(row)) for row in rows]).to(z)
         tokens = self.colorizer.used(batch["tokens"])
         features = self.colorizer.features(sketch_to_input(batch["sketch"]))
 
-        def loss(tokens: Tensor) -> Tensor:
+        def losses(tokens: Tensor) -> Tensor:
             return diffusion_loss(
                 lambda z_t, t, tokens: self.colorizer(z_t, t, tokens, features),
                 z, t, tokens, noise, self.schedule, self.colorizer.prediction,
-            ).mean()  # fmt: skip
+            )  # fmt: skip
 
-        return {"val/loss": loss(tokens), "val/loss_without_reference": loss(torch.zeros_like(tokens))}
+        return {"val_loss": losses(tokens), "val_loss_without_reference": losses(torch.zeros_like(tokens))}
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: Any = None, gradient_clip_algorithm: Any = None
@@ -143,6 +152,7 @@ class Training(lightning.LightningModule):
         limit = gradient_clip_val or math.inf
         norm = whole.clip_grad_norm_(limit) if whole else torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
         self.gradient_norm = float(norm)
+        seen, self.seen = self.seen, []
         if math.isfinite(self.gradient_norm):
             self.skipped_in_a_row = 0
             return
@@ -150,10 +160,17 @@ class Training(lightning.LightningModule):
         self.skipped += 1
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row >= MOST_SKIPPED:
+            keys = [key for batch, _ in seen for key in batch]
+            finite = torch.cat([losses for _, losses in seen]).isfinite().tolist()
+            guilty = [key for key, fine in zip(keys, finite, strict=True) if not fine]
+            which = f"the loss of the rows {', '.join(guilty)} was not" if guilty else f"of the rows {', '.join(keys)}"
             raise UserError(
-                f"The gradient was not finite {MOST_SKIPPED} updates in a row, last at step {self.global_step} with the rows "
-                f"{', '.join(self.keys[:16])}. Look at these, lower scale.optimizer.peak, or train in float32."
+                f"The gradient was not finite {MOST_SKIPPED} updates in a row, last at step {self.global_step}: {which}. "
+                "Look at these, lower scale.optimizer.peak, or set trainer.precision=32-true."
             )
+
+    def on_fit_start(self) -> None:
+        self.schedule = self.schedule.to(self.device)
 
     def on_train_start(self) -> None:
         self.began = time.perf_counter()
@@ -175,7 +192,7 @@ class Training(lightning.LightningModule):
             options["peak"],
             betas=(0.9, 0.999),
             weight_decay=options["weight_decay"],
-            fused=self.device.type == "cuda",
+            fused=self.device.type == "cuda" and self.trainer.precision != "16-mixed",  # fused, it would clip scaled gradients
         )
 
         steps = self.trainer.estimated_stepping_batches if options["decay_to_zero"] else 0

@@ -76,6 +76,7 @@ def with_cls_linear(unet: UNet2DConditionModel) -> UNet2DConditionModel:
     for module in list(unet.modules()):
         if getattr(module, "attn2", None) is not None:
             module.attn2 = CLSLinear(module.attn2)
+            module.norm2.requires_grad_(False)  # a normal form of the queries, which a linear layer has none of
     return unet
 
 
