@@ -109,9 +109,8 @@ def train(config: DictConfig) -> Path:
     folder = Path(config.runs) / name
     weights = {"weights": fingerprint(config.backbone), "start": source_of(config.backbone)}
     data = _data_hashes(config, columns_of(config))
-    identity = config_hash(
-        _what(config) | weights | {"data": data, "world": processes(config)}
-    )  # the batch of an update is that of all processes
+    # The batch of an update is that of all processes, so their number is part of what a run is.
+    identity = config_hash(_what(config) | weights | {"data": data, "world": processes(config)})
     if _state(folder, identity, config.overwrite, config.keep_epochs) == "finished":
         print(f"{name}: trained already, see {folder}")
         return folder
