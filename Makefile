@@ -17,7 +17,7 @@ repro: .venv/.ready ## data, shards, ablation grid, tables and reports: `dvc rep
 	@.venv/bin/dvc repro
 
 test: .venv/.ready ## the test suite
-	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 app: .venv/.ready-app ## the web app, on the shipped demo model
 	@.venv/bin/python -m src.app

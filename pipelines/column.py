@@ -32,7 +32,7 @@ def _color(config: DictConfig, split: str) -> Plan:
     from src.data import openmoji
 
     data = config.data
-    keys = openmoji.color_keys(split, config.scale.variants[split], data.val_share)
+    keys = openmoji.color_keys(split, config.scale.variants[split], data.val_share, config.scale.drawings[split])
     options = {"size": data.size, "seed": data.seed, "min_colored": data.min_colored}
     shards = [keys[i : i + data.rows_per_shard] for i in range(0, len(keys), data.rows_per_shard)]
     return shards, partial(openmoji.color_shard, **options), {**options, "keys": keys}, _cores()

@@ -30,9 +30,10 @@ LAUNCHED = "COLORIZE_LAUNCHED"
 # their number.
 NOT_IDENTITY = (
     "runs", "overwrite", "ckpt_path", "keep_epochs", "workers", "tracking_uri", "sampler.", "trainer.", "data.",
-    "scale.variants.", "scale.evaluation.", "scale.grid", "scale.validation", "scale.log_every", "scale.checkpoint_every",
-    "scale.compile", "scale.workers", "scale.gradient_checkpointing", "backbone.directory", "backbone.parts.", "backbone.data",
-    "backbone.vae.", "backbone.clip.", "backbone.t2i.", "backbone.colorizers.", "backbone.variants.",
+    "scale.variants.", "scale.drawings.", "scale.evaluation.", "scale.grid", "scale.validation", "scale.log_every",
+    "scale.checkpoint_every", "scale.compile", "scale.workers", "scale.gradient_checkpointing", "backbone.directory",
+    "backbone.parts.", "backbone.data", "backbone.vae.", "backbone.clip.", "backbone.t2i.", "backbone.colorizers.",
+    "backbone.variants.",
 )  # fmt: skip
 SWEEP_KEYS = ("drop", "noisy", "dual", "epochs", "seed")
 

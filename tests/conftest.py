@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,14 +72,30 @@ def data_root(tmp_path_factory: pytest.TempPathFactory, backbone_directory: Path
     return root
 
 
-@pytest.fixture
-def command(tmp_path: Path, backbone_directory: Path, data_root: Path):
-    """Runs an entry point as a user does, in an empty folder, on the small data at scale smoke unless `places` is off."""
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
-    def run(module: str, *arguments: str, cwd: Path = tmp_path, places: bool = True) -> subprocess.CompletedProcess[str]:
+
+def commands(folder: Path, backbone_directory: Path, data_root: Path) -> Command:
+    """Runs an entry point as a user does, in `folder`, on the small data at scale smoke unless `places` is off."""
+
+    def run(module: str, *arguments: str, cwd: Path = folder, places: bool = True) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "COLORIZE_BACKBONE": str(backbone_directory)}
         small = ["scale=smoke", f"data.root={data_root}"] if places else []
         whole = [sys.executable, "-m", module, *(a for a in arguments if a == "-m"), *small, *(a for a in arguments if a != "-m")]
         return subprocess.run(whole, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
 
     return run
+
+
+@pytest.fixture
+def command(tmp_path: Path, backbone_directory: Path, data_root: Path) -> Command:
+    return commands(tmp_path, backbone_directory, data_root)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, backbone_directory: Path, data_root: Path) -> Path:
+    """The folder of a finished run, with its MLflow store three folders up. To be read only."""
+    folder = tmp_path_factory.mktemp("trained")
+    result = commands(folder, backbone_directory, data_root)("src.train", "epochs=1")
+    assert result.returncode == 0, result.stderr
+    return folder / "runs/smoke/Shuffle-0 (1 epochs)"

@@ -13,13 +13,6 @@ from src.entry import quoted
 from src.sample import PATHS, working_size
 
 
-@pytest.fixture
-def trained(command, tmp_path: Path) -> Path:
-    result = command("src.train", "epochs=1")
-    assert result.returncode == 0, result.stderr
-    return tmp_path / "runs/smoke/Shuffle-0 (1 epochs)"
-
-
 def test_any_path_and_a_repeatable_picture(command, tmp_path: Path, trained: Path) -> None:
     folder = tmp_path / "my, drawings = [1] (ü) {x} 'q' ${oc.env:HOME}"
     folder.mkdir()

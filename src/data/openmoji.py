@@ -246,11 +246,11 @@ def colored_share(rendering: Rendering) -> float:
     return float(np.isin(rendering.regions, colorable).mean())
 
 
-def color_keys(split: str, variants: int, val_share: float) -> list[str]:
-    """The rows of a split: every drawing in `variants` colourings, drawings in a fixed pseudo-random order."""
+def color_keys(split: str, variants: int, val_share: float, count: int | None = None) -> list[str]:
+    """The rows of a split: its first `count` drawings (None = all) in `variants` colourings, in a fixed pseudo-random order."""
     chosen = [d.identity for d in drawings() if split_of(d.kin, val_share) == split]
     chosen.sort(key=lambda identity: hashlib.sha256(identity.encode()).digest())
-    return [f"{identity}_{variant}" for variant in range(variants) for identity in chosen]
+    return [f"{identity}_{variant}" for variant in range(variants) for identity in chosen[:count]]
 
 
 def color_shard(
