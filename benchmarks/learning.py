@@ -42,7 +42,7 @@ def update(module: Training, optimizer: torch.optim.Optimizer, batch: dict[str, 
     loss.backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
     optimizer.step()
-    return float(loss)
+    return float(loss.detach())
 
 
 def schemes(updates: int) -> None:
