@@ -9,6 +9,7 @@ import torch
 from omegaconf import DictConfig
 
 from src.backbone.parts import Backbone, save_weights
+from src.config import plain
 from src.evaluate import Pairs, colorize
 from src.files import UserError
 
@@ -35,7 +36,7 @@ def log_grid(config: DictConfig, colorizer: Any, backbone: Backbone, pairs: Pair
     from src.tracking import log_image
 
     backbone.to(next(colorizer.parameters()).device)
-    results = colorize(colorizer, backbone, pairs, gs=2.0, sampler=config.sampler, batch=config.scale.evaluation.batch)
+    results = colorize(colorizer, backbone, pairs, sampler=plain(config.sampler), gs=2.0)
     log_image(run_id, rows_image([pairs.sketches, pairs.references, results]), name, config.tracking_uri)
 
 

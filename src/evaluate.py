@@ -1,8 +1,9 @@
 """Evaluates a trained colorizer on held-out sketches with shuffled references: `python -m src.evaluate checkpoint=runs/...`."""
 
+import copy
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,42 +73,30 @@ def partners(drawings: Sequence[str]) -> np.ndarray:
 
 
 def colorize(
-    colorizer: Any,
-    backbone: Any,
-    pairs: Pairs,
-    *,
-    gs: float,
-    sampler: DictConfig,
-    batch: int,
-    sgs: float = 1.0,
-    noise_level: float = 0.0,
+    colorizer: Any, backbone: Any, pairs: Pairs, rows: slice = slice(None), *, sampler: Mapping[str, Any], **options: Any
 ) -> np.ndarray:
-    """Results uint8 [N, H, W, 3] of every pair."""
+    """Results uint8 [N, H, W, 3] of some rows of the pairs, in one batch, on the colorizer's and the backbone's device.
+
+    sampler: `conf/sampler`; options: what else `sample` takes.
+    """
     import torch
 
     from src.backbone.parts import sketch_to_input
     from src.sampling.sampler import sample
 
     device = next(colorizer.parameters()).device
-    images = []
-    for start in range(0, len(pairs), batch):
-        part = slice(start, start + batch)
-        latents = sample(
-            colorizer,
-            sketch_to_input(torch.from_numpy(pairs.sketches[part])).to(device),
-            torch.from_numpy(pairs.tokens[part]).to(device).float(),
-            pairs.seeds[part],
-            latent_channels=backbone.latent_channels,
-            factor=backbone.size // backbone.latent_size,
-            sigmas=sampler.sigmas,
-            steps=sampler.steps,
-            gs=gs,
-            sgs=sgs,
-            noise_level=noise_level,
-        )
-        with torch.inference_mode():
-            images.append(backbone.decode(latents).cpu().numpy())
-    return np.concatenate(images)
+    latents = sample(
+        colorizer,
+        sketch_to_input(torch.from_numpy(pairs.sketches[rows])).to(device),
+        torch.from_numpy(pairs.tokens[rows]).to(device).float(),
+        pairs.seeds[rows],
+        latent_channels=backbone.latent_channels,
+        factor=backbone.size // backbone.latent_size,
+        **sampler,
+        **options,
+    )
+    with torch.inference_mode():
+        return backbone.decode(latents).cpu().numpy()
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
@@ -123,33 +112,35 @@ def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]
 
     A guidance scale whose result is there already, for the same weights and settings, is not sampled again.
     """
-    import torch
-
     from src.backbone.parts import load_backbone
 
-    backbone = load_backbone(config.backbone).to("cuda" if torch.cuda.is_available() else "cpu")
+    backbone = load_backbone(config.backbone)
     split = Path(config.data.root) / "val"
     pairs = Pairs(split, config.scale.evaluation.images, config.seed)
     return [_evaluate_one(config, folder, backbone, pairs, split) for folder in folders]
 
 
 def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs, split: Path) -> dict[str, Any]:
+    import shutil
     import time
 
+    from src.config import plain
     from src.files import config_hash, file_sha256, write_atomically, write_json
     from src.metrics.features import available
     from src.model.colorizer import load_colorizer
+    from src.sampling.batch import devices, in_batches, replica
 
     colorizer, card = load_colorizer(folder / "model", backbone.fingerprint)
-    colorizer.to(next(backbone.vae.parameters()).device)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{card.get('name', folder.name)}.json"
     noise_level = config.noise_level if colorizer.kind == "attention" else 0.0  # CLS models have no local tokens
-    settings = {"sampler": dict(config.sampler), "noise_level": noise_level, "evaluation": dict(config.scale.evaluation)}
+    sampler, batch = plain(config.sampler), config.scale.evaluation.batch
+    settings = {"sampler": sampler, "noise_level": noise_level, "sgs": config.sgs, "images": len(pairs)}
     identity = config_hash(
         settings | {"weights": file_sha256(folder / "model.safetensors"), "rows": pairs.keys, "features": available()}
     )
+    parts = out / f".{path.stem}.{identity[:12]}"
     wanted = {f"{gs:g}": gs for gs in config.gs}
     earlier, images = _earlier(path, identity)
     missing = [gs for name, gs in wanted.items() if name not in images]
@@ -159,13 +150,17 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
     rate = earlier.get("evaluations_per_second")
     if missing:
         began = time.perf_counter()
-        batch = config.scale.evaluation.batch
+        replicas = {d: (replica(colorizer, d, config.precision, config.compile), copy.deepcopy(backbone).to(d)) for d in devices()}
         for gs in missing:
-            images[f"{gs:g}"] = colorize(
-                colorizer, backbone, pairs, gs=gs, sampler=config.sampler, batch=batch, noise_level=noise_level
-            )
+            options: dict[str, Any] = {"sampler": sampler, "gs": gs, "sgs": config.sgs, "noise_level": noise_level}
+
+            def job(rows: slice, device: Any, options: dict[str, Any] = options) -> np.ndarray:
+                return colorize(*replicas[device], pairs, rows, **options)
+
+            images[f"{gs:g}"] = in_batches(job, len(pairs), batch, list(replicas), parts / f"gs{gs:g}")
         seconds = time.perf_counter() - began
-        evaluations = len(pairs) * config.sampler.steps * sum(1 if gs == 1 else 2 for gs in missing)
+        passes = sum(1 + (gs != 1) + (config.sgs != 1) for gs in missing)
+        evaluations = len(pairs) * config.sampler.steps * passes
         rate = evaluations / seconds
         print(f"{path.stem}: {seconds:.0f} s, {rate:.0f} U-Net evaluations/s", flush=True)
     images = {name: images[name] for name in wanted}
@@ -184,6 +179,7 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
     write_atomically(out / f"{path.stem}.npz", lambda f: np.savez_compressed(f, **arrays))
     _track(config, report, images, pairs)
     write_json(path, report)
+    shutil.rmtree(parts, ignore_errors=True)
     return report
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from src.backbone.parts import WeightsError, load_card, load_weights
 from src.files import file_sha256
+from src.model.attention import Call, Kept, reference_states
 from src.model.unet import SketchEncoder, build_unet, denoise, with_cls_linear
 
 
@@ -35,10 +36,21 @@ class Colorizer(nn.Module):
         """Sketch features, one map a level; they depend on neither t nor the reference, so sampling computes them once."""
         return self.sketch_encoder(sketch)
 
+    def reference(self, tokens: Tensor, strength: float | Sequence[float] = 1.0) -> list[Kept]:
+        """What the network keeps of reference tokens [B, n, D] for a `Call`: see `reference_states`."""
+        return reference_states(self.unet, tokens, strength)
+
     def forward(
-        self, z: Tensor, t: Tensor, tokens: Tensor, features: Sequence[Tensor] | None = None, *, sketch: Tensor | None = None
+        self,
+        z: Tensor,
+        t: Tensor,
+        tokens: Tensor | None,
+        features: Sequence[Tensor] | None = None,
+        *,
+        sketch: Tensor | None = None,
+        call: Call | None = None,
     ) -> Tensor:
-        """The prediction [B, C, h, w] for z_t [B, C, h, w], t [B] and tokens [B, n, D].
+        """The prediction [B, C, h, w] for z_t [B, C, h, w], t [B] or [1] and tokens [B, n, D] or a sampler's `call`.
 
         Give the sketch's features, or the sketch [b, 3, H, W] itself, B a multiple of b: dual training has two passes over it.
         """
@@ -48,7 +60,7 @@ class Colorizer(nn.Module):
             repeats = len(z) // len(sketch)
             features = self.features(sketch)
             features = [f.repeat(repeats, 1, 1, 1) for f in features] if repeats > 1 else features
-        return denoise(self.unet, z, t, tokens, features)
+        return denoise(self.unet, z, t, tokens, features, call)
 
 
 def pretrained(options: Mapping[str, Any], kind: str, prediction: str = "epsilon") -> Colorizer:

@@ -1,6 +1,6 @@
-"""The denoiser: diffusers' U-Net with sketch features added to its running features, and the CLS model's linear layers."""
+"""The denoiser: diffusers' U-Net with sketch features added to its running features, and the sketch encoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,10 +8,12 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
+from src.model.attention import Call, CLSLinear, install, normalised
+
 
 def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
     """diffusers' U-Net from a small set of numbers: widths, layers, heads, context width, and which levels have attention."""
-    return UNet2DConditionModel(
+    unet = UNet2DConditionModel(
         sample_size=config["latent_size"],
         in_channels=config["latent_channels"],
         out_channels=config["latent_channels"],
@@ -24,51 +26,80 @@ def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
         cross_attention_dim=config["context_width"],
         use_linear_projection=False,
     )
+    install(unet)
+    return unet
 
 
-def denoise(unet: UNet2DConditionModel, z: Tensor, t: Tensor, context: Tensor, sketch: Sequence[Tensor] | None = None) -> Tensor:
-    """The noise prediction [B, C, h, w] for z_t [B, C, h, w], t [B], context [B, n, D].
+def denoise(
+    unet: UNet2DConditionModel,
+    z: Tensor,
+    t: Tensor,
+    context: Tensor | None,
+    sketch: Sequence[Tensor] | None = None,
+    call: Call | None = None,
+) -> Tensor:
+    """The prediction [B, C, h, w] for z_t [B, C, h, w], t [B] or [1], context [B, n, D].
 
     Sketch features are added to the running features after the input convolution and after each down block, before these are
     kept for the skip connections (the authors' implementation); none of diffusers' own arguments does this.
+
+    call: in place of `context`, what a sampler knows. Its first `absent` rows come once more without reference, at the end of the
+    output: [B + absent, C, h, w]. Up to the first cross-attention they are the same, so they are computed once.
     """
-    embedding = unet.time_embedding(unet.time_proj(t.expand(len(z))).to(z.dtype))
+    embedding = unet.time_embedding(unet.time_proj(t).to(z.dtype))
+    told = {"encoder_hidden_states": context, "cross_attention_kwargs": {"call": call} if call else None, "return_dict": False}
+    waiting = call.absent if call else 0
+    maps, skips = list(sketch or ()), list[Tensor]()
+
+    def again(h: Tensor) -> Tensor:
+        nonlocal waiting, skips, maps
+        if waiting:
+            h, *skips = (torch.cat([x, x[:waiting]]) for x in (h, *skips))
+            maps = [torch.cat([x, x[:waiting]]) for x in maps]
+            waiting = 0
+        return h
+
+    def layer(block: Any, resnet: nn.Module, attention: nn.Module | None, h: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and block.gradient_checkpointing:
+            h = block._gradient_checkpointing_func(resnet, h, embedding)
+        else:
+            h = resnet(h, embedding)
+        if attention is not None:
+            h = attention(again(h), **told)[0]
+        return h
+
+    def styled(h: Tensor, name: str) -> Tensor:
+        return normalised(h, name, call) if call else h
+
     h = unet.conv_in(z)
-    if sketch is not None:
-        h = h + sketch[0]
-    skips: tuple[Tensor, ...] = (h,)
+    if maps:
+        h = h + maps[0]
+    skips.append(h)
+    if call and call.chain:  # its states change every pass in its own way, from the first layer on
+        h = again(h)
     for i, block in enumerate(unet.down_blocks):
-        h, kept = block(hidden_states=h, temb=embedding, **_cross(block, context))
-        if sketch is not None:
-            h = h + sketch[i + 1]
-            kept = (*kept[:-1], h)
-        skips += kept
-    h = unet.mid_block(h, embedding, encoder_hidden_states=context)
-    for block in unet.up_blocks:
-        count = len(block.resnets)
-        used, skips = skips[-count:], skips[:-count]
-        size = (skips[-1].shape[-2], skips[-1].shape[-1]) if skips else None  # undoes the rounding of odd sides
-        h = block(hidden_states=h, temb=embedding, res_hidden_states_tuple=used, upsample_size=size, **_cross(block, context))
+        for resnet, attention in _layers(block):
+            h = styled(layer(block, resnet, attention, h), f"down.{i}")
+            skips.append(h)
+        for downsampler in block.downsamplers or ():
+            h = downsampler(h)
+            skips.append(h)
+        if maps:
+            skips[-1] = h = h + maps[i + 1]
+    for resnet, attention in zip(unet.mid_block.resnets, (*unet.mid_block.attentions, None), strict=True):
+        h = layer(unet.mid_block, resnet, attention, h)
+    h = styled(h, "middle")
+    for i, block in enumerate(unet.up_blocks):
+        for resnet, attention in _layers(block):
+            h = styled(layer(block, resnet, attention, torch.cat([h, skips.pop()], 1)), f"up.{i}")
+        for upsampler in block.upsamplers or ():
+            h = upsampler(h, (skips[-1].shape[-2], skips[-1].shape[-1]))  # undoes the rounding of odd sides
     return unet.conv_out(unet.conv_act(unet.conv_norm_out(h)))
 
 
-def _cross(block: nn.Module, context: Tensor) -> dict[str, Tensor]:
-    return {"encoder_hidden_states": context} if getattr(block, "has_cross_attention", False) else {}
-
-
-class CLSLinear(nn.Module):
-    """Cross-attention to one token: softmax over one token is 1, so it is `to_out(to_v(cls))`, one linear layer (paper, 3.3)."""
-
-    def __init__(self, attention: Any) -> None:
-        super().__init__()
-        value, output = attention.to_v, attention.to_out[0]
-        self.linear = nn.Linear(value.in_features, output.out_features)
-        with torch.no_grad():
-            self.linear.weight.copy_(output.weight @ value.weight)
-            self.linear.bias.copy_(output.bias)
-
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
-        return self.linear(encoder_hidden_states).expand(-1, hidden_states.shape[1], -1)
+def _layers(block: Any) -> Iterable[tuple[nn.Module, nn.Module | None]]:
+    """The residual blocks of a block of the U-Net, each with its attention."""
+    return zip(block.resnets, getattr(block, "attentions", [None] * len(block.resnets)), strict=True)
 
 
 def with_cls_linear(unet: UNet2DConditionModel) -> UNet2DConditionModel:
