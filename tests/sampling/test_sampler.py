@@ -71,6 +71,20 @@ def test_a_point_mass_is_reached(solver: str, sigmas: str) -> None:
     assert model.calls == [2] * 20
 
 
+def test_a_network_that_predicts_v_lands_there_as_well() -> None:
+    class PredictsV(PointMass):
+        prediction = "v"
+
+        def forward(self, z: torch.Tensor, t: torch.Tensor, tokens: None, features: list[torch.Tensor], call: Call) -> torch.Tensor:
+            a = self.alphas[int(t)]
+            return a.sqrt() * super().forward(z, t, tokens, features, call) - (1 - a).sqrt() * self.target
+
+    target, clean = torch.randn(1, 4, 8, 8), []
+    options = {**SMALL, "progress": lambda _, estimate: clean.append(estimate)}
+    out = sample(PredictsV(target), torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 4), [1], **options)
+    assert (out - target).abs().max() < 0.05 and all((estimate - target).abs().max() < 0.05 for estimate in clean)
+
+
 @pytest.mark.parametrize(("gs", "sgs", "passes"), [(1, 1, 1), (3, 1, 2), (1, 3, 2), (3, 3, 3)])
 def test_passes_are_one_batch(gs: float, sgs: float, passes: int) -> None:
     model = PointMass(torch.zeros(1, 4, 8, 8))
