@@ -6,10 +6,8 @@ A finished run is a folder `<runs>/<name>` with `model.safetensors` and `model.j
 the same command continues.
 """
 
-import os
+import functools
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -21,11 +19,10 @@ from omegaconf import DictConfig
 
 from src.config import CONF, plain
 from src.entry import quoted, reported
-from src.files import Stopped, UserError, config_hash, write_atomically
+from src.files import UserError, config_hash, write_atomically
+from src.launch import launch, launched, rank
 
 PATHS = ("ckpt_path", "runs", "data.root", "backbone.directory")
-# Set for the processes that `_launch` starts, whose arguments are quoted already.
-LAUNCHED = "COLORIZE_LAUNCHED"
 # These say where, how fast and how visibly a run is made, not what it is. Data and weights count by their hashes, devices by
 # their number.
 NOT_IDENTITY = (
@@ -69,17 +66,24 @@ def impossible(values: Mapping[str, Any]) -> str | None:
 
 def name_of(config: DictConfig) -> str:
     """The run's name: its sweep keys, and whatever else differs from what the chosen groups say."""
-    from src.config import compose
     from src.model.naming import run_name
 
-    groups = [f"{group}={config[group].name}" for group in ("scale", "data", "backbone", "model")]
-    usual = _what(compose(groups))
-    changed = {key: value for key, value in _what(config).items() if key not in SWEEP_KEYS and usual.get(key) != value}
-    usual_parts = compose(groups).backbone.get("parts", {})
+    usual = _usual(*(f"{group}={config[group].name}" for group in ("scale", "data", "backbone", "model")))
+    values = _what(usual)
+    changed = {key: value for key, value in _what(config).items() if key not in SWEEP_KEYS and values.get(key) != value}
+    usual_parts = usual.backbone.get("parts", {})
     for part, source in config.backbone.get("parts", {}).items():
         if part in ("unet", "colorizer") and usual_parts.get(part) != source:
             changed[part] = Path(source).name
     return run_name(plain(config), changed)
+
+
+@functools.cache
+def _usual(*groups: str) -> DictConfig:
+    """What the chosen groups say by themselves. Composing takes 0.2 s, and the jobs of a sweep have most groups in common."""
+    from src.config import compose
+
+    return compose(groups)
 
 
 def _what(config: DictConfig) -> dict[str, Any]:
@@ -115,49 +119,23 @@ def train(config: DictConfig) -> Path:
     if _state(folder, identity, config.overwrite, config.keep_epochs) == "finished":
         print(f"{name}: trained already, see {folder}")
         return folder
-    if processes(config) == 1 or _rank() is not None:
-        fit(config, name, folder, identity, data, _rank() or 0)
+    if processes(config) == 1 or rank() is not None:
+        fit(config, name, folder, identity, data, rank() or 0)
     else:
         _launch(config, name, processes(config))
-    if not _rank():
+    if not rank():
         print(f"{name}: {load_card(folder / 'model')['seconds']:.0f} s, see {folder}")
     return folder
 
 
-def _rank() -> int | None:
-    """This process's number among those that torchrun or SLURM started together; None where it is on its own."""
-    number = os.environ.get("RANK", os.environ.get("SLURM_PROCID"))
-    return None if number is None else int(number)
-
-
 def _launch(config: DictConfig, name: str, count: int) -> None:
-    """This job again, in one process a device. Lightning's own launcher would start the whole sweep anew in each of them."""
     from hydra.core.hydra_config import HydraConfig
 
     if config.trainer.nodes > 1:
         raise UserError(
             "trainer.nodes is more than 1: start the command on every node with torchrun or srun, see docs/training.md."
         )
-    overrides = list(HydraConfig.get().overrides.task)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", "src.train"]
-    # They leave with a checkpoint, for which torchrun's usual 30 seconds may not do.
-    process = subprocess.Popen([*command, *overrides], env=os.environ | {LAUNCHED: "1", "PET_SHUTDOWN_TIMEOUT": "600"})
-    asked = []
-
-    def forward(number: int, _: Any) -> None:
-        asked.append(number)
-        if number == signal.SIGTERM:  # SIGINT comes from a terminal, which sends it to all of them
-            process.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        code = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if code:
-        message = f"{name} ended early in its {count} processes, see above; the same command continues it."
-        raise Stopped(message) if asked else UserError(message)
+    launch("src.train", list(HydraConfig.get().overrides.task), count, name)
 
 
 def _data_hashes(config: DictConfig, columns: Sequence[str]) -> dict[str, str]:
@@ -170,7 +148,7 @@ def _data_hashes(config: DictConfig, columns: Sequence[str]) -> dict[str, str]:
 def _state(folder: Path, identity: str, overwrite: bool, keep_epochs: Sequence[int]) -> str:
     """`finished`, `started` or `new`. UserError rather than a lost run where the folder belongs to another configuration."""
     marker = folder / "identity"
-    if _rank():  # the first process decides, the others wait for it
+    if rank():  # the first process decides, the others wait for it
         deadline = time.monotonic() + 60
         while not (marker.exists() and marker.read_text() == identity) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -194,6 +172,6 @@ def _state(folder: Path, identity: str, overwrite: bool, keep_epochs: Sequence[i
 
 
 if __name__ == "__main__":
-    if LAUNCHED not in os.environ:
+    if not launched():
         sys.argv[1:] = quoted(sys.argv[1:], PATHS)
     main()
