@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig
 
-from src.backbone.parts import Backbone, load_backbone, save_weights
+from src.backbone.parts import Backbone, load_backbone, native_precision, save_weights
 from src.callbacks import Grids, KeepEpochs, log_grid
 from src.config import plain
 from src.data.loader import EpochLoader, Table
@@ -138,7 +138,9 @@ def _finish(
         weights, card["averaged"] = reconstruct(folder / "ema", scale.ema.widths[0]), scale.ema.widths[0]
     colorizer = Colorizer(card["network"], card["kind"], prediction=scale.loss.prediction)
     colorizer.load_state_dict(weights)
-    module = _module(config, colorizer.eval(), card["scheme"], backbone.to(device) if live else None).to(device)
+    if live:
+        backbone.to(device, native_precision(device))
+    module = _module(config, colorizer.eval(), card["scheme"], backbone if live else None).to(device)
     sums, count = {"val_loss": 0.0, "val_loss_without_reference": 0.0}, 0
     with torch.inference_mode():
         for batch in held_out:
@@ -164,8 +166,8 @@ def _machine(config: DictConfig) -> dict[str, Any]:
     options, cuda = config.trainer, torch.cuda.is_available()
     precision: Any = options.precision
     if precision == "auto":
-        native = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16-mixed" if native else "16-mixed" if cuda else "32-true"
+        native = native_precision(torch.device("cuda" if cuda else "cpu"))
+        precision = {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed", torch.float32: "32-true"}[native]
     strategy: Any = options.strategy
     if strategy == "auto" and processes(config) > 1:
         strategy = "ddp"

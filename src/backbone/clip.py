@@ -28,7 +28,7 @@ def image_tokens(clip: Any, images: Tensor) -> Tensor:
     mean = images.new_tensor(MEAN).view(1, 3, 1, 1)
     std = images.new_tensor(STD).view(1, 3, 1, 1)
     x = ((images + 1) / 2 - mean) / std
-    x = visual.conv1(x).flatten(2).transpose(1, 2)  # => [B, n, width]
+    x = visual.conv1(x.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # => [B, n, width]
     cls = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
     x = torch.cat([cls, x], 1) + visual.positional_embedding.to(x.dtype)
     x = visual.transformer(visual.ln_pre(visual.patch_dropout(x)))

@@ -85,7 +85,8 @@ def _card(stem: Path) -> Path:
 
 @dataclass(frozen=True)
 class Backbone:
-    """The frozen VAE and CLIP. All methods take and give tensors on the parts' device.
+    """The frozen VAE and CLIP. All methods take and give tensors on the parts' device, floating ones as float32 whatever the
+    precision that the parts compute in.
 
     fingerprint: hash of both weights files; a colorizer works with the backbone that it was trained on and no other.
     """
@@ -107,28 +108,41 @@ class Backbone:
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents of images [B, 3, H, W] in [-1, 1]."""
-        return self.vae.encode(images)
+        mean, std = self.vae.encode(images.to(self._dtype))
+        return mean.float(), std.float()
 
     def decode(self, latents: Tensor) -> Tensor:
         """uint8 images [B, H, W, 3]."""
-        return to_uint8(self.vae.decode(latents))
+        return to_uint8(self.vae.decode(latents.to(self._dtype)).float())
 
     def tokens(self, images: Tensor) -> Tensor:
         """CLIP image tokens [B, 1 + n, D] of images in [-1, 1]; row 0 is CLS."""
         from src.backbone.clip import image_tokens
 
-        return image_tokens(self.clip, images)
+        return image_tokens(self.clip, images).float()
 
     def text(self, texts: list[str]) -> Tensor:
         """Unit text features [B, D]."""
         from src.backbone.clip import text_features
 
-        return text_features(self.clip, self.vocabulary(texts))
+        return text_features(self.clip, self.vocabulary(texts)).float()
 
-    def to(self, device: torch.device | str) -> "Backbone":
-        self.vae.to(device)
-        self.clip.to(device)
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.vae.parameters()).dtype
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Backbone":
+        """Moves the parts; `dtype` is the precision that they compute in from then on, None = as before."""
+        self.vae.to(device, dtype)
+        self.clip.to(device, dtype)
         return self
+
+
+def native_precision(device: torch.device) -> torch.dtype:
+    """What a device computes in fastest: bfloat16 on a GPU that has it, float16 on another, float32 on a CPU."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def load_backbone(options: Mapping[str, Any]) -> Backbone:

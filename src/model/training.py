@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from src.backbone.parts import Backbone, sketch_to_input, to_input
+from src.backbone.parts import Backbone, native_precision, sketch_to_input, to_input
 from src.files import UserError
 from src.model.colorizer import Colorizer
 from src.model.diffusion import T, alphas_cumprod, diffusion_loss, dual_loss, min_snr_weight, offset
@@ -110,7 +110,7 @@ class Training(lightning.LightningModule):
             return batch
         mean, std = backbone.encode(to_input(batch["color"]))
         tokens = backbone.tokens(to_input(batch.get("reference", batch["color"])))
-        return batch | {"mean": mean.float(), "std": std.float(), "tokens": tokens.float()}
+        return batch | {"mean": mean, "std": std, "tokens": tokens}
 
     def validation_step(self, batch: dict[str, Any], batch_index: int) -> None:
         count = len(batch["sketch"])
@@ -176,7 +176,7 @@ class Training(lightning.LightningModule):
         self.began = time.perf_counter()
         (backbone,) = self.frozen
         if backbone is not None:
-            backbone.to(self.device)
+            backbone.to(self.device, native_precision(self.device))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["seconds"] = self.earlier + time.perf_counter() - self.began

@@ -31,6 +31,21 @@ def test_text_features_are_open_clips(backbone_directory: Path) -> None:
     assert torch.allclose(text_features(backbone.clip, ids), backbone.clip.encode_text(ids, normalize=True), atol=1e-5)
 
 
+@torch.no_grad()
+def test_parts_in_half_precision_are_near_and_give_float32(backbone_directory: Path) -> None:
+    whole, half = (load_backbone({"directory": backbone_directory}).to("cpu", d) for d in (torch.float32, torch.bfloat16))
+    images = torch.nn.functional.interpolate(torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1, (64, 64))
+    (mean, std), tokens = whole.encode(images), whole.tokens(images)
+    exact = {"mean": mean, "std": std, "tokens": tokens, "text": whole.text(["red hair"])}
+    (mean, std), tokens = half.encode(images), half.tokens(images)
+    for name, rounded in {"mean": mean, "std": std, "tokens": tokens, "text": half.text(["red hair"])}.items():
+        assert rounded.dtype == torch.float32
+        error = float((rounded - exact[name]).norm() / exact[name].norm())
+        assert 0 < error < 0.02, name  # bfloat16 rounds to 1 in 256
+    pictures = whole.decode(exact["mean"]).int() - half.decode(exact["mean"]).int()
+    assert pictures.abs().max() <= 4
+
+
 def test_unknown_words_are_named(backbone_directory: Path) -> None:
     vocabulary = load_backbone({"directory": backbone_directory}).vocabulary
     assert vocabulary.unknown("a red dragon") == ["a", "dragon"]
