@@ -8,8 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from pipelines import run_stage, stage_config
-from src.data.columns import build_column, read_index, shard_keys
+from pipelines import code_hash, run_stage, stage_config
+from src.data.columns import build_column, contents, read_index, shard_keys
 from src.files import UserError
 
 
@@ -21,6 +21,7 @@ def main(arguments: list[str]) -> None:
     directory = Path(config.data.root) / split / name
     shards, make, identity, workers = COLUMNS[name](config, split)
     limit = config.data.max_quarantined if name == "color" else 0.0
+    identity = {**identity, "code": code_hash(name)}
     index = build_column(directory, shards, make, identity, workers=workers, max_quarantined=limit)
     print(f"{directory}: {index['count']} rows in {len(shards)} shards")
 
@@ -73,7 +74,7 @@ def _from_images(config: DictConfig, split: str, source: str, make: partial, arg
     images = Path(config.data.root) / split / source
     index = read_index(images)
     options = {k: v.fingerprint if k == "backbone" else v for k, v in make.keywords.items()}
-    identity = {**options, "make": make.func.__name__, "source": [shard["sha256"] for shard in index["shards"]]}
+    identity = {**options, "make": make.func.__name__, "source": contents(index)}
     workers = 1 if "backbone" in make.keywords else _cores()
     return shard_keys(index), partial(make, **{argument: images}), identity, workers
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines import params, run_stage, stage_config
+from pipelines import code_hash, continued, params, run_stage, stage_config
 from src.evaluate import evaluate
 
 
@@ -11,7 +11,8 @@ def main(arguments: list[str]) -> None:
     values = params()
     chosen = values[what]
     overrides = [f"{key}={value}".replace(" ", "") for key, value in chosen["config"].items()]
-    config = stage_config([*overrides, f"out=evaluation/{values['scale']}/{what}"], "evaluate")
+    out = continued(Path("evaluation") / values["scale"] / what, code_hash(what))
+    config = stage_config([*overrides, f"out={out}"], "evaluate")
     evaluate(config, [Path(folder.format(scale=values["scale"])) for folder in chosen["runs"]])
 
 

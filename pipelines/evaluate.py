@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from pipelines import params, run_stage, stage_config
+from pipelines import code_hash, continued, params, run_stage, stage_config
 from src.evaluate import evaluate
 
 
 def main(arguments: list[str]) -> None:
     (family,) = arguments
     scale = params()["scale"]
-    out = f"evaluation/{scale}/{family}"
+    out = continued(Path("evaluation") / scale / family, code_hash("evaluate"))
     config = stage_config([f"gs={params()['guidance']}".replace(" ", ""), f"out={out}"], "evaluate")
     folders = sorted(p.parent for p in Path("runs", scale, family).glob("*/model.safetensors"))
     evaluate(config, folders)

@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipelines import chosen, params, run_stage
+from pipelines import chosen, code_hash, continued, params, run_stage
 from src.files import UserError
 
 
 def main(arguments: list[str]) -> None:
     (family,) = arguments
     sweeps = params()["families"][family]
-    folder = Path("runs") / params()["scale"] / family
+    folder = continued(Path("runs") / params()["scale"] / family, code_hash("train"))
     for sweep in sweeps:
         command = [sys.executable, "-m", "src.train", "-m", *chosen(), f"runs={folder}", "overwrite=true", *sweep.split()]
         print(" ".join(command[1:]), flush=True)

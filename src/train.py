@@ -139,10 +139,10 @@ def _launch(config: DictConfig, name: str, count: int) -> None:
 
 
 def _data_hashes(config: DictConfig, columns: Sequence[str]) -> dict[str, str]:
-    from src.data.columns import read_index
+    from src.data.columns import contents, read_index
 
     root = Path(config.data.root) / "train"
-    return {column: read_index(root / column)["config"] for column in columns}
+    return {column: contents(read_index(root / column)) for column in columns}
 
 
 def _state(folder: Path, identity: str, overwrite: bool, keep_epochs: Sequence[int]) -> str:

@@ -1,6 +1,7 @@
 """Stages that train the demo backbone, out of reach of a bare `dvc repro`: `dvc repro pipelines/backbone/dvc.yaml` runs them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,21 @@ import numpy as np
 import torch
 from omegaconf import DictConfig
 
+from pipelines import code_hash, continued
 from src.config import plain
+from src.files import config_hash
+
+STAGES = "pipelines/backbone/dvc.yaml"
+
+
+def checkpoint_of(config: DictConfig, name: str, columns: Sequence[str], **settings: Any) -> Path:
+    """Where the training of a part is saved and continues, as long as its code, `settings` and columns are the same."""
+    from src.data.columns import contents, read_index
+
+    root = Path(config.backbone.data)
+    data = {column: contents(read_index(root / "train" / column)) for column in columns}
+    identity = {**settings, "seed": config.seed, "data": data, "code": code_hash(name, STAGES)}
+    return continued(root / "runs" / name, config_hash(identity)) / "last.pt"
 
 
 def images_of(config: DictConfig, split: str, extension: str = "png", mode: str = "RGB") -> torch.Tensor:

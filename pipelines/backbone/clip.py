@@ -1,11 +1,9 @@
 """Stage: trains the demo's CLIP on drawings, captions and region phrases; writes weights, vocabulary and card."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from pipelines.backbone import images_of, metas_of, save_part
+from pipelines.backbone import checkpoint_of, images_of, metas_of, save_part
 from src.backbone.clip import (
     Vocabulary,
     build_clip,
@@ -69,7 +67,7 @@ def main() -> None:
         local_loss = region_loss(pooled, share, labels[rows], phrases, scale)
         return {"loss": caption_loss + 0.5 * local_loss, "caption": caption_loss, "region": local_loss}
 
-    checkpoint = Path(config.backbone.data) / "runs" / "clip.pt"
+    checkpoint = checkpoint_of(config, "clip", ["color"], options=settings)
     figures = fit(clip, loss, rows=len(images), seed=config.seed, checkpoint=checkpoint, **options.fit)
     clip.eval()
     figures |= measure(clip, vocabulary, config)

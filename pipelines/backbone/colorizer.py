@@ -3,7 +3,8 @@
 import shutil
 from pathlib import Path
 
-from pipelines import run_stage
+from pipelines import code_hash, continued, run_stage
+from pipelines.backbone import STAGES
 from src.backbone.parts import load_card
 from src.config import compose
 from src.files import write_json
@@ -13,8 +14,8 @@ from src.train import train
 def main(arguments: list[str]) -> None:
     (name,) = arguments
     backbone = compose().backbone
-    places = [f"runs={backbone.data}/runs", "overwrite=true"]
-    folder = train(compose([*backbone.colorizers[name], *places]))
+    runs = continued(Path(backbone.data) / "runs" / name, code_hash("colorizer", STAGES))
+    folder = train(compose([*backbone.colorizers[name], f"runs={runs}", "overwrite=true"]))
     target = Path(backbone.directory) / name
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "model.safetensors", target / "model.safetensors")

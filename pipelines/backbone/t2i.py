@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipelines.backbone import metas_of, save_part
+from pipelines.backbone import checkpoint_of, metas_of, save_part
 from src.backbone.clip import text_tokens
 from src.backbone.fit import fit
 from src.backbone.parts import load_backbone
@@ -39,7 +39,8 @@ def main() -> None:
 
         return {"loss": diffusion_loss(predict, z, t, context, torch.randn_like(z), schedule).mean()}
 
-    checkpoint = root / "runs" / "t2i.pt"
+    settings = {"options": plain(options), "network": network, "backbone": backbone.fingerprint}
+    checkpoint = checkpoint_of(config, "t2i", ["latent", "color"], **settings)
     figures = fit(unet, loss, rows=len(table), seed=config.seed, checkpoint=checkpoint, **options.fit)
     save_part(config, "t2i", unet.state_dict(), {"network": network, "backbone": backbone.fingerprint, "trained": figures})
 

@@ -1,14 +1,12 @@
 """Stage: trains the demo's autoencoder and writes its weights and card."""
 
-from pathlib import Path
-
 import torch
 
-from pipelines.backbone import images_of, save_part
+from pipelines.backbone import checkpoint_of, images_of, save_part
 from src.backbone.fit import fit
 from src.backbone.parts import to_input
 from src.backbone.vae import PatchVAE, vae_loss
-from src.config import compose
+from src.config import compose, plain
 
 
 def main() -> None:
@@ -25,7 +23,7 @@ def main() -> None:
         value, psnr = vae_loss(vae, images, options.kl_weight)
         return {"loss": value, "psnr": psnr}
 
-    checkpoint = Path(config.backbone.data) / "runs" / "vae.pt"
+    checkpoint = checkpoint_of(config, "vae", ["color"], options=plain(options))
     figures = fit(vae, loss, rows=len(train), seed=config.seed, checkpoint=checkpoint, **options.fit)
     vae.eval()
     with torch.no_grad():

@@ -121,6 +121,11 @@ def read_index(directory: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
+def contents(index: Mapping[str, Any]) -> str:
+    """The hash of a column's bytes, whatever made them."""
+    return config_hash([shard["sha256"] for shard in index["shards"]])
+
+
 def shard_keys(index: Mapping[str, Any]) -> list[list[str]]:
     return [shard["keys"] for shard in index["shards"]]
 

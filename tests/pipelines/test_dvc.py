@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 
+from pipelines import code_hash, column, continued
 from tests.conftest import ROOT
 
 SMALL = {
@@ -69,3 +72,78 @@ def test_the_whole_pipeline_at_scale_smoke(clone: Path) -> None:
     changed = dvc(clone, "repro", "--dry")
     would_run = {line.split("'")[1] for line in changed.stdout.splitlines() if line.startswith("Running stage")}
     assert would_run == {*(f"evaluate@{f}" for f in SMALL["families"]), "report"}
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with the code that stages look at."""
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change(file: str) -> None:
+    with Path(file).open("a") as f:
+        f.write("# changed\n")
+
+
+def test_a_column_continues_until_its_code_changes(copied: Path, data_root: Path) -> None:
+    shutil.copytree(data_root / "val/color", copied / "data/val/color")
+
+    def built() -> int:
+        column.main(["sketch", "val", "data.root=data"])
+        return (copied / "data/val/sketch/00000.tar").stat().st_mtime_ns
+
+    first = built()
+    assert built() == first
+    change("src/data/lines.py")
+    assert built() > first
+
+
+def test_what_other_code_made_is_thrown_away(copied: Path) -> None:
+    run = copied / "runs/Shuffle-0"
+
+    def kept() -> bool:
+        continued(copied / "runs", code_hash("train"))
+        return run.exists()
+
+    run.mkdir(parents=True)
+    assert not kept()  # made before its code was noted
+    run.mkdir()
+    assert kept()
+    change("src/sampling/guidance.py")
+    assert kept()  # no code that trains
+    change("src/model/unet.py")
+    assert not kept()
+
+
+# What says where and how a result is made, not what it is.
+HOW = {"src", *(f"src.{name}" for name in ("config", "entry", "files", "grids", "launch", "tracking"))}
+
+
+@pytest.mark.parametrize(
+    ("stage", "module", "without_effect"),
+    [
+        ("color", "src.data.openmoji", ()),
+        ("sketch", "src.data.derived", ("src.data.mls",)),
+        ("reference", "src.data.derived", ("src.data.lines",)),
+        ("latent", "src.model.features", ("src.backbone.clip",)),
+        ("tokens", "src.model.features", ("src.backbone.vae",)),
+        ("tokens_deform", "src.model.features", ("src.backbone.vae",)),
+        ("train", "src.train", ("src.evaluate", "src.sampling", "src.metrics")),  # for MLflow's pictures
+        ("evaluate", "src.evaluate", ()),
+        ("table2", "src.evaluate", ()),
+        ("finished", "src.evaluate", ()),
+    ],
+)
+def test_the_deps_name_all_code_that_a_result_depends_on(stage: str, module: str, without_effect: tuple[str, ...]) -> None:
+    entry = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    named = [dep.removesuffix(".py").replace("/", ".") for dep in entry.get("do", entry)["deps"] if dep.startswith("src/")]
+    used = {module, *grimp.build_graph("src").find_upstream_modules(module)} - HOW
+
+    def below(name: str, tops: tuple[str, ...] | list[str]) -> bool:
+        return any(name == top or name.startswith(f"{top}.") for top in tops)
+
+    assert {name for name in used if not below(name, [*named, *without_effect])} == set()
