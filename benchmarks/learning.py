@@ -4,10 +4,14 @@
 are better than Shuffle-0 (the paper's claim behind its Figure 13); one batch falls below 5 % of where it started.
 """
 
+import logging
 import sys
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import lightning
 import torch
 
 from src.config import compose, plain
@@ -27,22 +31,18 @@ SCHEMES = [
 ]
 
 
-def module_of(config: Any, colorizer: Colorizer) -> Training:
+def module_of(config: Any, colorizer: Colorizer, **optimizer: Any) -> Training:
     scheme = {"shuffled": config.model.shuffled, "noisy": config.noisy, "drop_rate": config.drop, "dual": config.dual}
-    return Training(colorizer, scheme, plain(config.scale.loss), plain(config.scale.optimizer), config.seed)
+    return Training(colorizer, scheme, plain(config.scale.loss), plain(config.scale.optimizer) | optimizer, config.seed)
 
 
-def optimizer_of(module: Training, peak: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(module.parameters(), peak, weight_decay=0.01)
-
-
-def update(module: Training, optimizer: torch.optim.Optimizer, batch: dict[str, Any], seed: int) -> float:
-    loss = module.losses(batch, torch.Generator().manual_seed(seed))[0].mean()
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-    optimizer.step()
-    return float(loss.detach())
+def train(module: Training, batches: Iterable[dict[str, Any]], clip: float) -> None:
+    """As a run trains: its optimizer with its warm-up, its clipping, its randomness."""
+    trainer = lightning.Trainer(
+        max_epochs=1, gradient_clip_val=clip, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, batches)
 
 
 def schemes(updates: int) -> None:
@@ -51,44 +51,38 @@ def schemes(updates: int) -> None:
         config = compose(["scale=demo", *overrides.split()])
         root = Path(config.data.root)
         loader = EpochLoader(Table(root / "train", columns_of(config)), config.scale.batch, updates * config.scale.batch, 0)
-        table = Table(root / "val", ["latent", "tokens", "sketch"])
-        held_out = table.collate(range(config.scale.validation))
+        held_out = Table(root / "val", ["latent", "tokens", "sketch"]).collate(range(config.scale.validation))
         module = module_of(config, pretrained(config.backbone, config.model.kind))
 
         def measured(module: Training = module, held_out: dict[str, Any] = held_out) -> list[float]:
-            with torch.inference_mode():
+            with torch.no_grad():
                 return [float(losses.mean()) for losses in module.validation_losses(held_out, 0).values()]
 
         before = measured()
-        optimizer = optimizer_of(module, config.scale.optimizer.peak)
-        for i, batch in enumerate(loader):
-            update(module, optimizer, batch, i)
+        train(module, loader, config.scale.clip)
         shown = [f"{b:.4f} -> {a:.4f}" for b, a in zip(before, measured(), strict=True)]
         print(f"{name_of(config):16} {shown[0]:>22} {shown[1]:>22}", flush=True)
 
 
 def one_batch(updates: int) -> None:
-    """From random weights, so that the start knows nothing."""
+    """From random weights, so that the start knows nothing; the rate falls to zero, for a short run to settle."""
     config = compose(["scale=demo"])
     batch = Table(Path(config.data.root) / "train", columns_of(config)).collate(range(config.scale.batch))
     torch.manual_seed(0)
-    module = module_of(config, Colorizer(plain(config.backbone.unet), "attention"))
+    module = module_of(config, Colorizer(plain(config.backbone.unet), "attention"), peak=1e-3, decay_to_zero=True)
 
     def measured() -> float:
-        with torch.inference_mode():
-            return sum(float(module.losses(batch, torch.Generator().manual_seed(i))[0].mean()) for i in range(10**6, 10**6 + 8)) / 8
+        with torch.no_grad():
+            return sum(float(module.losses(batch, torch.Generator().manual_seed(i))[0].mean()) for i in range(8)) / 8
 
     start = measured()
-    optimizer = optimizer_of(module, 1e-3)
-    for i in range(updates):
-        for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * min(1.0, 2 * (1 - i / updates))
-        update(module, optimizer, batch, i)
-        if (i + 1) % (updates // 5) == 0:
-            print(f"one batch, {i + 1:5} updates: {measured() / start:.1%} of the starting loss {start:.3f}", flush=True)
+    train(module, torch.utils.data.DataLoader([batch] * updates, batch_size=None), config.scale.clip)
+    print(f"one batch, {updates} updates: {measured() / start:.1%} of the starting loss {start:.3f}", flush=True)
 
 
 if __name__ == "__main__":
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     schemes(count)
     one_batch(6 * count)
