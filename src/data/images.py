@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.files import UserError
 
@@ -22,11 +22,17 @@ def to_png(array: np.ndarray) -> bytes:
 
 
 def from_bytes(data: bytes, mode: str = "RGB") -> np.ndarray:
-    """An encoded image as uint8 [H, W, 3] (`RGB`) or [H, W] (`L`); transparency becomes white. ImageError if it is none."""
+    """An encoded image as uint8 [H, W, 3] (`RGB`) or [H, W] (`L`), upright as its EXIF says; transparency becomes white.
+
+    ImageError if it is none, or has more than MAX_PIXELS.
+    """
     try:
         image: Image.Image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_PIXELS:
             raise ImageError(f"the image has {image.width} x {image.height} pixels, more than {MAX_PIXELS} in all")
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):  # Pillow would clip its values at 255
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.mode in {"RGBA", "LA", "PA"} or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.new("RGBA", rgba.size, "white")
@@ -34,6 +40,8 @@ def from_bytes(data: bytes, mode: str = "RGB") -> np.ndarray:
         return np.asarray(image.convert(mode))
     except ImageError:
         raise
+    except UnidentifiedImageError:
+        raise ImageError("not a readable image (no known format)") from None
     except Exception as error:  # Pillow raises many kinds for broken files
         raise ImageError(f"not a readable image ({error})") from error
 
