@@ -32,12 +32,17 @@ def reported(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     return run
 
 
-def quoted(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Arguments with the paths of `keys` quoted for Hydra's grammar: spaces, brackets, commas, `=` and non-ASCII then work."""
+def quoted(arguments: Sequence[str], paths: Sequence[str], or_lists: Sequence[str] = ()) -> list[str]:
+    """Arguments with the values of the keys `paths` quoted for Hydra's grammar: whatever a path is called, it arrives as it is.
+
+    But `null` stays none (a file of that name is `./null`).
+    or_lists: keys that hold a path or, in brackets, a list in Hydra's grammar, which stays as it is.
+    """
     result = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and key in keys:
+        is_list = key in or_lists and value.startswith("[") and value.endswith("]")
+        if equals and key in {*paths, *or_lists} and not is_list and value != "null":
             body = value.replace("'", r"\'").replace("${", r"\${")
             body += "\\" * (len(body) - len(body.rstrip("\\")))  # a backslash before the closing quote would escape it
             result.append(f"{key}='{body}'")

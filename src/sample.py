@@ -1,101 +1,83 @@
-"""Colours one sketch: `python -m src.sample sketch=a.png reference=b.png output=c.png [checkpoint=... gs=2 seed=0]`."""
+"""Colours sketches: `python -m src.sample sketch=a.png reference=b.png output=c.png` (docs/sampling.md)."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import hydra
-import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from src.config import CONF
+from src.config import CONF, plain
 from src.entry import quoted, reported
 from src.files import UserError
+from src.pairs import pictures
+from src.recipe import is_made, recipe, repeated
 
-PATHS = ("checkpoint", "sketch", "reference", "output")
+PATHS = ("checkpoint", "sketch", "reference", "pairs", "output", "from_png", "start")
+PATHS_OR_LISTS = ("edits",)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="sample")
 @reported
 def main(config: DictConfig) -> None:
-    missing = [key for key in PATHS if OmegaConf.is_missing(config, key)]
-    if missing:
-        raise UserError(f"Say {' and '.join(f'{key}=<path>' for key in missing)}.")
-    sample_one(config)
+    from hydra.core.hydra_config import HydraConfig
+
+    # As they were typed: an item of the list would come with its escaped `${` unescaped, ready to be evaluated.
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    colorize(plain(config) if config.from_png is None else repeated(Path(config.from_png), overrides))
 
 
-def sample_one(config: DictConfig) -> None:
-    """Writes one PNG at the sketch's own aspect ratio, its recipe in the metadata."""
-    import torch
+def colorize(settings: Mapping[str, Any]) -> None:
+    """Makes every picture that the configuration (`conf/sample.yaml`, as a plain dictionary) asks for.
 
-    from src.backbone.parts import load_backbone, sketch_to_input, to_input
-    from src.model.colorizer import load_colorizer
-    from src.sampling.sampler import sample
+    A picture that is there already, by the same recipe, is not made again. One of several whose files cannot be read is reported
+    and left out. UserError, in the end if some were left out, else at once.
+    """
+    from src.picture import Drawing, finish, load, prepare
 
-    backbone = load_backbone(config.backbone)
-    colorizer, card = load_colorizer(Path(config.checkpoint) / "model", backbone.fingerprint)
-    sketch, reference = open_image(Path(config.sketch), "L"), open_image(Path(config.reference), "RGB")
-    noise_level = config.noise_level if config.noise_level != "auto" else 0.5 if card["scheme"]["noisy"] else 0.0
-    factor = backbone.size // backbone.latent_size
-    height, width = working_size(sketch.shape[0], sketch.shape[1], backbone.size, 4 * factor)
-    lines = torch.from_numpy(resized(sketch, height, width))[None]
-    colours = to_input(torch.from_numpy(resized(reference, backbone.size, backbone.size))[None])
-    with torch.inference_mode():
-        latents = sample(
-            colorizer,
-            sketch_to_input(lines),
-            backbone.tokens(colours),
-            [config.seed],
-            latent_channels=backbone.latent_channels,
-            factor=factor,
-            **config.sampler,
-            gs=config.gs,
-            sgs=config.sgs,
-            noise_level=noise_level,
-        )
-        image = backbone.decode(latents)[0].numpy()
-    save(Path(config.output), image, OmegaConf.to_yaml(config, resolve=True), card["sha256"])
-    print(f"{config.output}: {width} x {height}, {card['name']}")
+    settings = {**settings, "edits": _listed(settings["edits"])}
+    wanted = pictures(settings)
+    model = load(settings)
+    failed = 0
+    waiting: dict[str, list[Drawing]] = {}
+    for one in wanted:
+        try:
+            drawing = prepare(one, model)
+        except UserError as error:
+            if len(wanted) == 1:
+                raise
+            failed += 1
+            print(f"failed: {error}", file=sys.stderr, flush=True)
+            continue
+        if is_made(Path(one["output"]), recipe(drawing.settings, drawing.sha256, 1)):
+            print(f"{one['output']} is there already", flush=True)
+            continue
+        batch = waiting.setdefault(drawing.group, [])
+        batch.append(drawing)
+        if len(batch) == settings["batch"]:
+            finish(waiting.pop(drawing.group), model)
+    for batch in waiting.values():
+        finish(batch, model)
+    if failed:
+        raise UserError(f"{failed} of {len(wanted)} pairs failed.")
 
 
-def open_image(path: Path, mode: str) -> np.ndarray:
-    """uint8 pixels of a file that the user named. UserError where it is missing or no image."""
-    from src.data.images import ImageError, from_bytes
+def _listed(edits: Any) -> Any:
+    """The edits of a YAML file, if it is the path of one."""
+    import yaml
 
+    if not isinstance(edits, str):
+        return edits
     try:
-        return from_bytes(path.read_bytes(), mode)
+        return yaml.safe_load(Path(edits).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}).") from None
-    except ImageError as error:
-        raise UserError(f"{path}: {error}.") from None
-
-
-def working_size(height: int, width: int, size: int, multiple: int) -> tuple[int, int]:
-    """Sides near `height : width` whose shorter one is `size`, both multiples of `multiple` (what the network halves down)."""
-    scale = size / min(height, width)
-    return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))  # type: ignore[return-value]
-
-
-def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width(, 3)], area-averaged so that thin lines stay."""
-    from PIL import Image
-
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def save(path: Path, image: np.ndarray, recipe: str, weights: str) -> None:
-    """A PNG with the whole configuration and the hash of the weights as text chunks."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    from src.files import write_atomically
-
-    info = PngInfo()
-    info.add_itxt("colorize.recipe", recipe)
-    info.add_text("colorize.weights", weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda f: Image.fromarray(image).save(f, "PNG", pnginfo=info))
+        raise UserError(f"{edits} cannot be read ({error.strerror}).") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{edits} is no YAML ({' '.join(str(error).split())}).") from None
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:], PATHS)
+    sys.argv[1:] = quoted(sys.argv[1:], PATHS, PATHS_OR_LISTS)
     main()

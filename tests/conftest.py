@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,3 +100,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory, backbone_directory: Path, 
     result = commands(folder, backbone_directory, data_root)("src.train", "epochs=1")
     assert result.returncode == 0, result.stderr
     return folder / "runs/smoke/Shuffle-0 (1 epochs)"
+
+
+@pytest.fixture
+def pair(tmp_path: Path, backbone_directory: Path, trained: Path) -> dict[str, Any]:
+    """The configuration of `src.sample` for a sketch of 60 x 90 and a reference in `tmp_path`, at three steps."""
+    import numpy as np
+    from PIL import Image
+
+    from src.config import compose, plain
+
+    rng = np.random.default_rng(0)
+    Image.fromarray((rng.random((90, 60)) > 0.1).astype(np.uint8) * 255).save(tmp_path / "sketch.png")
+    Image.fromarray(rng.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / "reference.png")
+    settings = plain(compose(["sampler.steps=3", f"backbone.directory={backbone_directory}"], "sample"))
+    paths = {name: str(tmp_path / f"{name}.png") for name in ("sketch", "reference", "output")}
+    return settings | paths | {"checkpoint": str(trained)}
