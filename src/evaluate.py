@@ -19,12 +19,14 @@ from src.files import UserError
 class Pairs:
     """Held-out sketches, each with another drawing as its reference (the evaluation of Tables 1 and 2).
 
-    `sketches` uint8 [N, H, W], `references` and `truths` uint8 [N, H, W, 3], `tokens` half [N, 1 + n, D], `keys`, `seeds`.
+    `sketches` uint8 [N, H, W], `references` and `truths` uint8 [N, H, W, 3], `tokens` half [N, 1 + n, D], `keys`, `seeds`, and
+    `contents`, a hash of the bytes of each column that they are from.
     Which rows, which partners and which noise depend on (count, seed) alone.
     """
 
     def __init__(self, split: Path, count: int, seed: int, backbone: Any = None) -> None:
         """`backbone` makes the tokens where the split has no column of them."""
+        from src.data.columns import contents
         from src.data.loader import Table
 
         cached = backbone is None or (split / "tokens").exists()
@@ -34,6 +36,7 @@ class Pairs:
         rows = np.random.default_rng(seed).permutation(len(table))[:count]
         chosen = [table[int(row)] for row in rows]
         partner = partners([_drawing(sample["key"]) for sample in chosen])
+        self.contents = {name: contents(column.index) for name, column in table.columns.items()}
         self.keys = [sample["key"] for sample in chosen]
         self.seeds = [seed * 1_000_003 + int(row) for row in rows]
         self.sketches = np.stack([s["sketch"].numpy() for s in chosen])
@@ -138,7 +141,9 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs,
     sampler, batch = plain(config.sampler), config.scale.evaluation.batch
     settings = {"sampler": sampler, "noise_level": noise_level, "sgs": config.sgs, "images": len(pairs)}
     identity = config_hash(
-        settings | {"weights": file_sha256(folder / "model.safetensors"), "rows": pairs.keys, "features": available()}
+        settings
+        | {"weights": file_sha256(folder / "model.safetensors"), "backbone": backbone.fingerprint}
+        | {"rows": pairs.keys, "data": pairs.contents, "features": available()}
     )
     parts = out / f".{path.stem}.{identity[:12]}"
     wanted = {f"{gs:g}": gs for gs in config.gs}
