@@ -10,8 +10,11 @@ from src.report import (
     NOTE,
     ablation_grid,
     curves,
+    edits_sequence,
+    edits_series,
     finished_figure,
     guidance_grid,
+    load_edits,
     load_results,
     page,
     save_png,
@@ -48,11 +51,16 @@ def main(_: list[str]) -> None:
     save_png(out / "figures" / "guidance_grid.png", guidance_grid(ablation.get("Noisy-0 (7 epochs)", best), pairs, ROWS))
     for name, report in finished.items():
         save_png(out / "figures" / finished_figure(name), guidance_grid(report, shown, ROWS))
+    edits = load_edits(evaluation / "edits")
+    for report in edits:
+        save_png(out / "figures" / f"edits_series_{report['kind']}.png", edits_series(report, ROWS))
+        if report.get("sequences"):
+            save_png(out / "figures" / "edits_sequence.png", edits_sequence(report))
     shutil.rmtree(out / "metrics", ignore_errors=True)
     (out / "metrics").mkdir()
     for name, numbers in summary(one, finished).items():
         write_json(out / "metrics" / f"{name}.json", numbers)
-    write_text(out / "README.md", page(scale, gs, first, second, finished, ablation))
+    write_text(out / "README.md", page(scale, gs, first, second, finished, ablation, edits))
 
 
 if __name__ == "__main__":

@@ -187,8 +187,94 @@ def losses(results: dict[str, dict[str, Any]]) -> list[str]:
     return lines
 
 
+def load_edits(folder: Path) -> list[dict[str, Any]]:
+    """The reports of `src.edits`, with their pictures by name in `pictures`."""
+    reports = []
+    for path in sorted(folder.glob("*.json"), reverse=True):
+        report = json.loads(path.read_text(encoding="utf-8"))
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
+            report["pictures"] = {name: arrays[name] for name in arrays.files}
+        reports.append(report)
+    return reports
+
+
+def edits_tables(reports: Sequence[dict[str, Any]]) -> list[str]:
+    """Markdown lines: what text edits did at every target scale, and by colour at the largest."""
+    first = reports[0]
+    drawings, edits = first["drawings"], len(first["edits"])
+    lines = [
+        f"Each of {drawings} held-out drawings is its own reference, and an edit asks for another colour in one of its regions: "
+        f"{edits} edits, local ones (Algorithm 2) for attention models, global ones (Algorithm 1) for CLS models. Nearer: share of "
+        "edits after which the region's mean colour is nearer to the named colour of the palette than without the edit, same seed. "
+        "Named: share in which it is nearer to the named colour than to any other one. Brackets hold the 95 % interval over "
+        "drawings. Distances and changes are differences in Lab; a change's percentage is relative to that of the edited region. "
+        "Repainted: no edit, but the reference with its region in the named colour, which is what the words ask for.",
+        "",
+        _row(["Model", "target_scale", "nearer", "named", "distance", "change of the region", "other regions", "background"]),
+        _row(["---"] * 8),
+    ]
+    for report in reports:
+        lines.append(_row([report["name"], "no edit", "", "", f"{report['distance_before']:.1f}", "", "", ""]))
+        for scale, r in report["responses"].items():
+            changes = [_change(r[name], name != "region") for name in ("region", "others", "background")]
+            lines.append(
+                _row([report["name"], scale, _percent(r["closer"]), _percent(r["named"]), f"{r['distance']:.1f}", *changes])
+            )
+    lines += ["", "Edits whose distance never rises as target_scale grows, by more than a just noticeable difference (2.3):", ""]
+    lines += [f"- {report['name']}: {_percent(report['monotone'])}" for report in reports]
+    colours = list(dict.fromkeys(colour for report in reports for colour in report["by_colour"]))
+    scale = f"{first['target_scales'][-1]:g}"
+    lines += ["", f"By colour at target_scale {scale}, nearer / named:", ""]
+    lines += [_row(["Model", *(f"{colour} ({first['by_colour'][colour]['edits']})" for colour in colours)])]
+    lines += [_row(["---"] * (len(colours) + 1))]
+    for report in reports:
+        cells = [report["by_colour"][colour] for colour in colours]
+        lines.append(
+            _row([report["name"], *(f"{100 * c['closer']['share']:.0f} % / {100 * c['named']['share']:.0f} %" for c in cells)])
+        )
+    return lines
+
+
+def _percent(share: dict[str, float]) -> str:
+    return f"{100 * share['share']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+
+
+def _change(change: dict[str, float | None], relative: bool) -> str:
+    if change["mean"] is None:
+        return "-"
+    return f"{change['mean']:.1f}" + (f" ({100 * change['relative']:.0f} %)" if relative and change["relative"] else "")
+
+
+def edits_series(report: dict[str, Any], rows: int) -> np.ndarray:
+    """Progressive series (the paper's Figure 18): sketch, reference, unedited, then one column a target scale."""
+    pictures = report["pictures"]
+    names = [f"edited_{scale}" for scale in report["responses"]]
+    columns = [pictures[name][:rows] for name in ("sketches", "references", "unedited", *names)]
+    return rows_image(columns, ["sketch", "reference", "no edit", *report["responses"]], labels=report["edits"][:rows])
+
+
+def edits_sequence(report: dict[str, Any]) -> np.ndarray:
+    """Sequences of two edits: where each acts (correlation map and zones over the reference), and the results after each."""
+    names = ("sketches", "references", "map_1", "zones_1", "map_2", "zones_2", "after_0", "after_1", "after_2")
+    titles = ("sketch", "reference", "first edit: correlation", "its zones", "second edit: correlation", "its zones")
+    columns = [report["pictures"][f"sequence_{name}"] for name in names]
+    return rows_image(columns, [*titles, "no edit", "after the first", "after both"], labels=report["sequences"])
+
+
+def edits_figures(reports: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Title and file of each picture of text edits."""
+    figures = [(f"{report['name']}, a series of target scales", f"edits_series_{report['kind']}.png") for report in reports]
+    return figures + [(f"{r['name']}, two edits", "edits_sequence.png") for r in reports if r.get("sequences")]
+
+
 def page(
-    scale: str, gs: str, first: str, second: str, finished: dict[str, dict[str, Any]], ablation: dict[str, dict[str, Any]]
+    scale: str,
+    gs: str,
+    first: str,
+    second: str,
+    finished: dict[str, dict[str, Any]],
+    ablation: dict[str, dict[str, Any]],
+    edits: Sequence[dict[str, Any]],
 ) -> str:
     """The report's README: tables, figures, and what the finished colorizers do."""
     lines = [f"# Report at scale `{scale}`", "", "Written by `dvc repro`; every number comes from `evaluation/`.", ""]
@@ -211,6 +297,14 @@ def page(
             )
         )
     lines += [""] + [f"![{name}](figures/{finished_figure(name)})" for name in finished]
+    lines += [
+        "",
+        "## Text edits",
+        "",
+        *edits_tables(edits),
+        "",
+        *(f"![{alt}](figures/{file})" for alt, file in edits_figures(edits)),
+    ]
     lines += ["", f"## Ablation grid, GS-{gs}", "", "![ablation grid](figures/ablation_grid.png)", ""]
     lines += ["## Guidance grid", "", "![guidance grid](figures/guidance_grid.png)", ""]
     lines += ["## Validation loss", "", *losses(ablation), ""]

@@ -30,7 +30,7 @@ NOT_IDENTITY = (
     "scale.variants.", "scale.drawings.", "scale.evaluation.", "scale.grid", "scale.validation", "scale.log_every",
     "scale.checkpoint_every", "scale.compile", "scale.workers", "scale.gradient_checkpointing", "backbone.directory",
     "backbone.parts.", "backbone.data", "backbone.vae.", "backbone.clip.", "backbone.t2i.", "backbone.colorizers.",
-    "backbone.variants.",
+    "backbone.variants.", "backbone.edit.",
 )  # fmt: skip
 SWEEP_KEYS = ("drop", "noisy", "dual", "epochs", "seed")
 

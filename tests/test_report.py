@@ -7,7 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from src.report import NOTE, ablation_grid, curves, finished_figure, guidance_grid, page, summary, table1, table2, write_table
+from src.report import (
+    NOTE,
+    ablation_grid,
+    curves,
+    edits_tables,
+    finished_figure,
+    guidance_grid,
+    page,
+    summary,
+    table1,
+    table2,
+    write_table,
+)
 
 
 def result(name: str, offset: float) -> dict:
@@ -26,6 +38,27 @@ def result(name: str, offset: float) -> dict:
 
 
 RESULTS = {name: result(name, offset) for name, offset in (("Mine", 30.0), ("Shuffle-0", 20.0), ("Deform-0", 10.0))}
+
+ANSWER = {
+    "edits": 2,
+    "closer": {"share": 0.9, "low": 0.8, "high": 0.95},
+    "named": {"share": 0.5, "low": 0.4, "high": 0.6},
+    "distance": 20.0,
+    "region": {"mean": 40.0, "relative": 1.0},
+    "others": {"mean": 10.0, "relative": 0.25},
+    "background": {"mean": None, "relative": None},
+}
+EDITS = {
+    "name": "CLS-0",
+    "kind": "cls",
+    "drawings": 2,
+    "edits": ["red to blue", "grey hair to blue hair"],
+    "target_scales": [15],
+    "distance_before": 60.0,
+    "responses": {"15": ANSWER},
+    "by_colour": {"blue": ANSWER},
+    "monotone": {"share": 0.8, "low": 0.7, "high": 0.9},
+}
 
 
 def test_table1_has_every_cell_and_the_papers_numbers(tmp_path: Path) -> None:
@@ -59,7 +92,15 @@ def test_figures_and_summary() -> None:
     }  # fmt: skip
     assert finished_figure("Noisy-0.1 (12 epochs)") == "finished_Noisy-0.1.png"
     assert curves(records).splitlines()[1] == "Deform-0,1,11.0"
-    assert "90.0 % [80.0, 95.0]" in page("demo", "2", "# a", "# b", {"noisy": RESULTS["Mine"]}, RESULTS)
+    text = page("demo", "2", "# a", "# b", {"noisy": RESULTS["Mine"]}, RESULTS, [EDITS])
+    assert "90.0 % [80.0, 95.0]" in text and "(figures/edits_series_cls.png)" in text and "edits_sequence.png" not in text
+
+
+def test_table_of_edits() -> None:
+    table = edits_tables([EDITS])
+    assert "| CLS-0 | no edit |  |  | 60.0 |  |  |  |" in table
+    assert "| CLS-0 | 15 | 90.0 % [80.0, 95.0] | 50.0 % [40.0, 60.0] | 20.0 | 40.0 | 10.0 (25 %) | - |" in table
+    assert "- CLS-0: 80.0 % [70.0, 90.0]" in table and "| CLS-0 | 90 % / 50 % |" in table
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])

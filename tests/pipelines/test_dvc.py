@@ -29,6 +29,7 @@ SMALL = {
         "runs": ["backbone/demo/noisy", "backbone/demo/cls"],
         "config": {"sampler": "vp", "gs": [2], "scale.evaluation.images": 8},
     },
+    "edits": {"config": {"drawings": 8, "each": 1, "target_scales": [6, 12], "sampler.steps": 2}},
 }
 
 
