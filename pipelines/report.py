@@ -54,7 +54,7 @@ def main(_: list[str]) -> None:
     edits = load_edits(evaluation / "edits")
     for report in edits:
         save_png(out / "figures" / f"edits_series_{report['kind']}.png", edits_series(report, ROWS))
-        if report.get("sequences"):
+        if report.get("in_sequence"):
             save_png(out / "figures" / "edits_sequence.png", edits_sequence(report))
     shutil.rmtree(out / "metrics", ignore_errors=True)
     (out / "metrics").mkdir()

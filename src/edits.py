@@ -193,7 +193,7 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
     }
     report = {"name": path.stem, "kind": colorizer.kind, "identity": identity, **settings, **measure(asked, unedited, results)}
     if colorizer.kind == "attention":
-        report["sequences"], pictures = sequences(able, config, options, backbone, coloured)
+        report["in_sequence"], pictures = sequences(able, config, options, backbone, coloured)
         arrays |= {f"sequence_{name}": images for name, images in pictures.items()}
     report["seconds"] = time.perf_counter() - began
     print(f"{path.stem}: {report['seconds']:.0f} s", flush=True)

@@ -188,14 +188,14 @@ def losses(results: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def load_edits(folder: Path) -> list[dict[str, Any]]:
-    """The reports of `src.edits`, with their pictures by name in `pictures`."""
+    """The reports of `src.edits`, attention models first, with their pictures by name in `pictures`."""
     reports = []
-    for path in sorted(folder.glob("*.json"), reverse=True):
+    for path in sorted(folder.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
             report["pictures"] = {name: arrays[name] for name in arrays.files}
         reports.append(report)
-    return reports
+    return sorted(reports, key=lambda report: report["kind"])
 
 
 def edits_tables(reports: Sequence[dict[str, Any]]) -> list[str]:
@@ -258,13 +258,13 @@ def edits_sequence(report: dict[str, Any]) -> np.ndarray:
     names = ("sketches", "references", "map_1", "zones_1", "map_2", "zones_2", "after_0", "after_1", "after_2")
     titles = ("sketch", "reference", "first edit: correlation", "its zones", "second edit: correlation", "its zones")
     columns = [report["pictures"][f"sequence_{name}"] for name in names]
-    return rows_image(columns, [*titles, "no edit", "after the first", "after both"], labels=report["sequences"])
+    return rows_image(columns, [*titles, "no edit", "after the first", "after both"], labels=report["in_sequence"])
 
 
 def edits_figures(reports: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
     """Title and file of each picture of text edits."""
     figures = [(f"{report['name']}, a series of target scales", f"edits_series_{report['kind']}.png") for report in reports]
-    return figures + [(f"{r['name']}, two edits", "edits_sequence.png") for r in reports if r.get("sequences")]
+    return figures + [(f"{r['name']}, two edits", "edits_sequence.png") for r in reports if r.get("in_sequence")]
 
 
 def page(

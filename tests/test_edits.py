@@ -78,7 +78,7 @@ def test_a_run_writes_what_the_report_shows(command, tmp_path: Path, trained: Pa
     assert pictures["edited_8"].shape == (6, 64, 64, 3) and (pictures["edited_8"] != pictures["unedited"]).any()
     assert edits_series(reports[0], 4).shape[1] == 4 + 7 * 132
     assert (pictures["sequence_after_1"] != pictures["sequence_after_2"]).any()
-    assert edits_sequence(reports[0]).shape[1] == 4 + 10 * 132 and len(reports[0]["sequences"]) == 2
+    assert edits_sequence(reports[0]).shape[1] == 4 + 10 * 132 and len(reports[0]["in_sequence"]) == 2
     assert [file for _, file in edits_figures(reports)] == ["edits_series_attention.png", "edits_sequence.png"]
     assert "is up to date" in command("src.edits", *arguments).stdout
     assert json.loads(next((tmp_path / "edits").glob("*.json")).read_text())["edit"]["ratio"] == 0

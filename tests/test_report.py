@@ -54,6 +54,7 @@ EDITS = {
     "drawings": 2,
     "edits": ["red to blue", "grey hair to blue hair"],
     "target_scales": [15],
+    "sequences": 6,
     "distance_before": 60.0,
     "responses": {"15": ANSWER},
     "by_colour": {"blue": ANSWER},
