@@ -180,8 +180,10 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
 
     def coloured(drawings: Sequence[Drawing], tokens: "Tensor") -> np.ndarray:
         inputs: Any = Inputs(np.stack([d.sketch for d in drawings]), tokens.cpu().numpy(), [d.seed for d in drawings])
-        batch = config.scale.evaluation.batch
-        return colorize(colorizer, backbone, inputs, gs=config.gs, sampler=config.sampler, batch=batch, noise_level=noise_level)
+        batch, how = config.scale.evaluation.batch, {"gs": config.gs, "noise_level": noise_level}
+        slices = [slice(start, start + batch) for start in range(0, len(drawings), batch)]
+        sampler = plain(config.sampler)
+        return np.concatenate([colorize(colorizer, backbone, inputs, rows, sampler=sampler, **how) for rows in slices])
 
     began = time.perf_counter()
     unedited, results = respond(asked, values["target_scales"], options, colorizer.kind, backbone, coloured)

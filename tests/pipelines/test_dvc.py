@@ -137,6 +137,7 @@ HOW = {"src", *(f"src.{name}" for name in ("config", "entry", "files", "grids", 
         ("evaluate", "src.evaluate", ()),
         ("table2", "src.evaluate", ()),
         ("finished", "src.evaluate", ()),
+        ("edits", "src.edits", ("src.report",)),
     ],
 )
 def test_the_deps_name_all_code_that_a_result_depends_on(stage: str, module: str, without_effect: tuple[str, ...]) -> None:
