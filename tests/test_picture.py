@@ -35,7 +35,8 @@ def test_edits_take_the_backbones_defaults_and_then_the_papers(pair: dict[str, A
     # Words from a recipe say all, whatever the defaults have become.
     again = load(pair | {"edits": model.resolved["edits"], "backbone": pair["backbone"] | {"edit": {"ratio": 9}}})
     assert again.resolved["edits"] == model.resolved["edits"]
-    assert load(pair | {"edits": edits[:1]}).edits[0].thresholds == (0.5, 0.55, 0.65, 0.95)
+    bare = pair["backbone"] | {"edit": {}}
+    assert load(pair | {"edits": edits[:1], "backbone": bare}).edits[0].thresholds == (0.5, 0.55, 0.65, 0.95)
 
 
 def test_a_picture_is_prepared(pair: dict[str, Any]) -> None:
