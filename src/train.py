@@ -6,7 +6,6 @@ A finished run is a folder `<runs>/<name>` with `model.safetensors` and `model.j
 the same command continues.
 """
 
-import functools
 import shutil
 import sys
 import time
@@ -78,9 +77,8 @@ def name_of(config: DictConfig) -> str:
     return run_name(plain(config), changed)
 
 
-@functools.cache
 def _usual(*groups: str) -> DictConfig:
-    """What the chosen groups say by themselves. Composing takes 0.2 s, and the jobs of a sweep have most groups in common."""
+    """What the chosen groups say by themselves."""
     from src.config import compose
 
     return compose(groups)
