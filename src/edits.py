@@ -157,6 +157,7 @@ def evaluate_edits(config: DictConfig) -> list[dict[str, Any]]:
 def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequence[Drawing]) -> dict[str, Any]:
     import time
 
+    from src.data.columns import contents, read_index
     from src.evaluate import colorize
     from src.files import config_hash, file_sha256, write_atomically, write_json
     from src.model.colorizer import load_colorizer
@@ -168,8 +169,11 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
     options = values["backbone"].get("edit", {})
     asked = requests(able[: config.drawings], config.colours, config.each, config.seed)
     settings = {key: values[key] for key in SETTINGS} | {"noise_level": noise_level, "edit": options}
+    data = {name: contents(read_index(Path(config.data.root) / "val" / name)) for name in ("color", "sketch")}
     identity = config_hash(
-        settings | {"weights": file_sha256(folder / "model.safetensors"), "asked": [(r.drawing.key, *r.words) for r in asked]}
+        settings
+        | {"weights": file_sha256(folder / "model.safetensors"), "backbone": backbone.fingerprint}
+        | {"asked": [(r.drawing.key, *r.words) for r in asked], "data": data}
     )
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -76,13 +76,13 @@ def _precision(name: str, device: str) -> tuple[str, Any]:
     """The precision by name, `auto` resolved, and as torch's type."""
     import torch
 
-    from src.sampling.batch import precision_of
+    from src.sampling.batch import PRECISIONS, precision_of
 
     try:
         dtype = precision_of(name, torch.device(device))
     except ValueError as error:
         raise UserError(str(error)) from None
-    return name if name != "auto" else "bf16" if dtype == torch.bfloat16 else "fp32", dtype
+    return next(known for known, kind in PRECISIONS.items() if kind == dtype), dtype
 
 
 def _encoded(
@@ -249,7 +249,7 @@ def working_size(height: int, width: int, size: int, multiple: int) -> tuple[int
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width(, 3)], area-averaged so that thin lines stay."""
+    """uint8 [height, width(, 3)], filtered so that thin lines fade and do not break."""
     from PIL import Image
 
     return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))

@@ -92,12 +92,8 @@ def _output(attention: Any, x: Tensor) -> Tensor:
     return attention.to_out[0](x.transpose(1, 2).flatten(2))  # [B, heads, L, d] => [B, L, C]
 
 
-class CrossAttention(AttnProcessor2_0):
-    """Cross-attention with keys and values that are there already. Zero tokens have zero values: what is left is the bias."""
-
-    def __init__(self, place: int) -> None:
-        super().__init__()
-        self.place = place
+class Told(AttnProcessor2_0):
+    """diffusers' attention, and within a `Call` what `during` makes of it."""
 
     def __call__(  # type: ignore[override]
         self,
@@ -107,8 +103,22 @@ class CrossAttention(AttnProcessor2_0):
         attention_mask: Tensor | None = None,
         call: Call | None = None,
     ) -> Tensor:
-        if call is None:
-            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
+        output = self.during(call, attn, hidden_states) if call else None
+        return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask) if output is None else output
+
+    def during(self, call: Call, attn: Any, hidden_states: Tensor) -> Tensor | None:
+        """The output [B, L, C] for hidden states [B, L, C]; None: as without a call."""
+        raise NotImplementedError
+
+
+class CrossAttention(Told):
+    """Cross-attention with keys and values that are there already. Zero tokens have zero values: what is left is the bias."""
+
+    def __init__(self, place: int) -> None:
+        super().__init__()
+        self.place = place
+
+    def during(self, call: Call, attn: Any, hidden_states: Tensor) -> Tensor:
         present = len(hidden_states) - call.absent
         key, value = (_repeated(x, present) for x in call.reference[self.place])
         query = _heads(attn, attn.to_q(hidden_states[:present]))
@@ -116,19 +126,12 @@ class CrossAttention(AttnProcessor2_0):
         return torch.cat([output, attn.to_out[0].bias.expand(call.absent, *output.shape[1:])]) if call.absent else output
 
 
-class SelfAttention(AttnProcessor2_0):
+class SelfAttention(Told):
     """Self-attention in which the passes also see the chain's states: Q of their own, K and V of both (supplement, Eq. 1)."""
 
-    def __call__(  # type: ignore[override]
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        call: Call | None = None,
-    ) -> Tensor:
-        if call is None or not call.injection:
-            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask)
+    def during(self, call: Call, attn: Any, hidden_states: Tensor) -> Tensor | None:
+        if not call.injection:
+            return None
         query, key, value = (_heads(attn, to(hidden_states)) for to in (attn.to_q, attn.to_k, attn.to_v))
         own = F.scaled_dot_product_attention(query, key, value)
         chain = slice(len(own) - call.absent - call.chain, len(own) - call.absent)

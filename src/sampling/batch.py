@@ -9,6 +9,7 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 
+from src.backbone.parts import native_precision
 from src.model.colorizer import Colorizer
 
 
@@ -17,15 +18,16 @@ def devices() -> list[torch.device]:
     return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [torch.device("cpu")]
 
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def precision_of(name: str, device: torch.device) -> torch.dtype:
-    """The type that a network samples in: `auto` is bfloat16 on a GPU that has it, else float32. ValueError: unknown name."""
-    known = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    """The type that a network samples in; `auto` is what the device computes in fastest. ValueError: unknown name."""
     if name == "auto":
-        native = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
-    if name not in known:
-        raise ValueError(f"precision is {name!r}; it must be auto, {', '.join(known)}.")
-    return known[name]
+        return native_precision(device)
+    if name not in PRECISIONS:
+        raise ValueError(f"precision is {name!r}; it must be auto, {', '.join(PRECISIONS)}.")
+    return PRECISIONS[name]
 
 
 def replica(colorizer: Colorizer, device: torch.device, precision: str = "auto", compiled: bool = False) -> Colorizer:
