@@ -235,14 +235,14 @@ def measure(results: dict[str, np.ndarray], pairs: Pairs, split: Path) -> dict[s
 def reference_features(split: Path, name: str) -> np.ndarray:
     """Features of all real drawings of a split, kept beside the data, under the hash of their column."""
     from src.data.columns import Column
-    from src.data.images import array_bytes, array_from, from_bytes
+    from src.data.images import array_bytes, array_from, from_bytes, image_in
     from src.files import write_atomically
     from src.metrics.features import extractor
 
     column = Column(split / "color")
     path = split.parent / "features" / f"{split.name}-{name}-{column.index['config'][:12]}.npy"
     if not path.exists():
-        features = extractor(name).call(np.stack([from_bytes(sample["png"]) for _, sample in column]))
+        features = extractor(name).call(np.stack([from_bytes(image_in(sample)) for _, sample in column]))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda f: f.write(array_bytes(features)))
     return array_from(path.read_bytes())

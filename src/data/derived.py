@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from src.data.columns import Column, Sample
-from src.data.images import from_bytes, to_png
+from src.data.images import from_bytes, image_in, to_png
 from src.data.lines import xdog
 from src.data.mls import control_points, deform
 
@@ -24,7 +24,7 @@ def sketch_shard(shard: int, keys: Sequence[str], *, color: Path, seed: int, ext
     for key, row in zip(keys, column.rows(shard), strict=True):
         sample = column[row]
         extract = row_rng(seed, "sketch", key).random() < extracted
-        sketch = xdog(from_bytes(sample["png"])) if extract else from_bytes(sample["line.png"], "L")
+        sketch = xdog(from_bytes(image_in(sample))) if extract else from_bytes(sample["line.png"], "L")
         yield key, {"png": to_png(sketch), "json": b'{"lines": "%s"}' % (b"xdog" if extract else b"artist")}
 
 
@@ -34,7 +34,7 @@ def reference_shard(
     """The drawing, deformed by MLS (Schaefer et al. 2006) with random control points; the kind is drawn with them."""
     column = Column(color)
     for key, row in zip(keys, column.rows(shard), strict=True):
-        image = from_bytes(column[row]["png"])
+        image = from_bytes(image_in(column[row]))
         rng = row_rng(seed, "reference", key)
         kind = ("affine", "similarity", "rigid")[rng.integers(3)]
         p, q = control_points(rng, image.shape[:2], points, spread)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from src.data.columns import Column, ColumnError, shard_keys
-from src.data.images import array_from, from_bytes
+from src.data.images import array_from, from_bytes, image_in
 
 
 class Table(Dataset[dict[str, Tensor]]):
@@ -46,7 +46,7 @@ def _decode(column: str, sample: Mapping[str, bytes]) -> dict[str, Tensor]:
         return {"mean": _tensor(sample["mean.npy"]).float(), "std": _tensor(sample["std.npy"]).float()}
     if column.startswith("tokens"):
         return {"tokens": _tensor(sample["npy"]).float()}
-    return {column: torch.from_numpy(from_bytes(sample["png"], "L" if column == "sketch" else "RGB").copy())}
+    return {column: torch.from_numpy(from_bytes(image_in(sample), "L" if column == "sketch" else "RGB").copy())}
 
 
 def _tensor(data: bytes) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from src.backbone.parts import Backbone, to_input
 from src.data.columns import Column, Sample
-from src.data.images import array_bytes, from_bytes
+from src.data.images import array_bytes, from_bytes, image_in
 
 BATCH = 64
 
@@ -32,7 +32,7 @@ def _batches(shard: int, keys: Sequence[str], images: Path) -> Iterator[tuple[Se
     column = Column(images)
     rows = column.rows(shard)
     for start in range(0, len(keys), BATCH):
-        arrays = [from_bytes(column[row]["png"]) for row in rows[start : start + BATCH]]
+        arrays = [from_bytes(image_in(column[row])) for row in rows[start : start + BATCH]]
         with torch.inference_mode():
             tensor = to_input(torch.from_numpy(np.stack(arrays))).contiguous(memory_format=torch.channels_last)
             yield keys[start : start + BATCH], tensor
