@@ -1,4 +1,7 @@
-"""Stage: builds one column of one split. `python -m pipelines.column <column> <split> [Hydra overrides]`."""
+"""Stage: builds one column of one split. `python -m pipelines.column <column> <split> [Hydra overrides]`.
+
+`python -m pipelines.column color <split> --dry-run` counts what the filters remove, for both splits, and opens no image.
+"""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,27 +12,98 @@ from typing import Any
 from omegaconf import DictConfig
 
 from pipelines import code_hash, run_stage, stage_config
+from src.config import plain
 from src.data.columns import build_column, contents, read_index, shard_keys
+from src.data.rows import forget_rows, survey, write_rows
+from src.entry import quoted
 from src.files import UserError
+
+PATHS = ["data.root", "data.scratch", *(f"data.source.{name}" for name in ("images", "sketches", "metadata", "shards"))]
 
 
 def main(arguments: list[str]) -> None:
     name, split, *overrides = arguments
     if name not in COLUMNS:
         raise UserError(f"There is no column {name}. There are: {', '.join(COLUMNS)}.")
-    config = stage_config(overrides)
+    if dry := "--dry-run" in overrides:
+        overrides.remove("--dry-run")
+    listed = any(argument.startswith("data.source.metadata=[") for argument in overrides)  # which Hydra reads
+    config = stage_config(quoted(overrides, [path for path in PATHS if not (listed and path.endswith("metadata"))]))
+    if dry:
+        return dry_run(config)
     directory = Path(config.data.root) / split / name
     shards, make, identity, workers = COLUMNS[name](config, split)
     limit = config.data.max_quarantined if name == "color" else 0.0
     identity = {**identity, "code": code_hash(name)}
     index = build_column(directory, shards, make, identity, workers=workers, max_quarantined=limit)
     print(f"{directory}: {index['count']} rows in {len(shards)} shards")
+    if name == "color" and "source" in config.data:
+        forget_rows(_scratch(config) / split)
+
+
+def dry_run(config: DictConfig) -> None:
+    """Prints what the color stages would take: the rows that each filter removes, in order, and those that remain."""
+    from src.data.sources import source
+
+    data = config.data
+    if "source" not in data:
+        raise UserError(f"data={data.name} has no filters: --dry-run is for data=folder, danbooru2021 and webdataset.")
+    options = _source_options(config)
+    origin = source(options["kind"])
+    print(survey(origin.rows(options), origin.FILTERS, data.val_share, config.scale.drawings).table())
+    if data.duplicates:
+        print("Images that look alike are not counted: a dry run opens no image.")
 
 
 Plan = tuple[Sequence[Sequence[str]], Callable[..., Any], dict[str, Any], int]
 
 
 def _color(config: DictConfig, split: str) -> Plan:
+    return _from_source(config, split) if "source" in config.data else _openmoji(config, split)
+
+
+def _source_options(config: DictConfig) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    if missing := sorted(OmegaConf.missing_keys(config.data)):
+        raise UserError(
+            f"Give {' and '.join(f'{key}=...' for key in missing)}, or write it into conf/data/{config.data.name}.yaml."
+        )
+    return plain(config.data.source)
+
+
+def _scratch(config: DictConfig) -> Path:
+    if "://" in config.data.scratch:
+        raise UserError(f"data.scratch is {config.data.scratch}; give a folder that all workers see.")
+    return Path(config.data.scratch)
+
+
+def _from_source(config: DictConfig, split: str) -> Plan:
+    """The drawings that data.source names. The identity is that of the rows, and not of the place that they come from."""
+    from src.data.color import color_shard
+    from src.data.duplicates import find_duplicates
+    from src.data.sources import source
+
+    options, data = _source_options(config), plain(config.data)
+    kind, scratch = options["kind"], _scratch(config)
+    items = source(kind).rows(options)
+    if data["duplicates"]:
+        found = find_duplicates(kind, options, **data["duplicates"], workers=_cores(), found=scratch / "duplicates.json")
+        items = found.apply(items)
+    rows = write_rows(
+        items,
+        split,
+        scratch / split,
+        val_share=data["val_share"],
+        limit=config.scale.drawings[split],
+        rows_per_shard=data["rows_per_shard"],
+    )
+    how = {"kind": kind, "size": data["size"], "image": data["image"], "encoding": data["encode"]}
+    make = partial(color_shard, rows=rows.file, starts=rows.starts, options=options, **how)
+    return rows.keys, make, {**how, "rows": rows.sha256}, _cores()
+
+
+def _openmoji(config: DictConfig, split: str) -> Plan:
     from src.data import openmoji
 
     data = config.data

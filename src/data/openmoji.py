@@ -17,6 +17,7 @@ from PIL import Image
 from src.data.columns import Sample, Unusable
 from src.data.images import to_png
 from src.data.palette import FAMILIES, normal_form, recolouring, word
+from src.data.rows import split_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 SKIN_TONES = {"1F3FB", "1F3FC", "1F3FD", "1F3FE", "1F3FF"}
@@ -77,12 +78,6 @@ def _name(identity: str) -> str:
             words = re.sub(r"[^a-z0-9]+", " ", data["en"].lower())
             return " ".join(COLOUR_WORDS.sub(" ", words).split())
     return ""
-
-
-def split_of(kin: str, val_share: float) -> str:
-    """`val` or `train`, by a hash of the drawing's kin: one drawing never changes sides, whatever else is chosen."""
-    point = int.from_bytes(hashlib.sha256(kin.encode()).digest()[:8], "big") / 2**64
-    return "val" if point < val_share else "train"
 
 
 @functools.lru_cache(maxsize=256)
