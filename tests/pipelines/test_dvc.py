@@ -128,6 +128,8 @@ HOW = {"src", *(f"src.{name}" for name in ("config", "entry", "files", "grids", 
     ("stage", "module", "without_effect"),
     [
         ("color", "src.data.openmoji", ()),
+        ("color", "src.data.color", ()),
+        ("color", "src.data.duplicates", ()),
         ("sketch", "src.data.derived", ("src.data.mls",)),
         ("reference", "src.data.derived", ("src.data.lines",)),
         ("latent", "src.model.features", ("src.backbone.clip",)),
