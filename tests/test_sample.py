@@ -96,8 +96,8 @@ def test_one_pair_that_cannot_be_coloured(pair: dict[str, Any], tmp_path: Path) 
 
 
 def test_a_checkpoint_of_another_backbone_is_refused(trained: Path, backbone_directory: Path) -> None:
-    from src.backbone.parts import WeightsError
     from src.model.colorizer import load_colorizer
+    from src.weights import WeightsError
 
     with pytest.raises(WeightsError, match="was trained on the backbone"):
         load_colorizer(trained / "model", "another")

@@ -9,11 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.files import UserError, file_sha256, write_atomically, write_json
-
-
-class WeightsError(UserError):
-    """Weights that are missing or belong to something else. The message says which file, and what to do."""
+from src.files import file_sha256, write_atomically, write_json
+from src.weights import WeightsError, check_fit
 
 
 def save_weights(stem: Path, weights: dict[str, Tensor], card: dict[str, Any], dtype: torch.dtype = torch.float16) -> None:
@@ -60,19 +57,6 @@ def load_weights(stem: Path, module: nn.Module) -> nn.Module:
     check_fit(path, weights, module)
     module.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
     return module.eval()
-
-
-def check_fit(path: Path, weights: dict[str, Tensor], module: nn.Module) -> None:
-    """WeightsError with the first mismatching keys, unless weights and module have the same keys and shapes."""
-    wanted = {k: tuple(v.shape) for k, v in module.state_dict().items()}
-    given = {k: tuple(v.shape) for k, v in weights.items()}
-    wrong = [
-        f"{k}: file {given.get(k, 'nothing')}, model {wanted.get(k, 'nothing')}"
-        for k in sorted(wanted | given)
-        if wanted.get(k) != given.get(k)
-    ]
-    if wrong:
-        raise WeightsError(f"{path} holds another network, {len(wrong)} keys differ: " + "; ".join(wrong[:3]))
 
 
 def _weights(stem: Path) -> Path:

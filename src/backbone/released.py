@@ -20,8 +20,8 @@ from typing import Any
 
 from torch import Tensor
 
-from src.backbone.parts import check_fit
-from src.backbone.pretrained import UNET_PREFIX, find, from_ldm_unet, read_weights
+from src.backbone.pretrained import UNET_PREFIX, from_ldm_unet
+from src.weights import check_fit, find, read_weights
 
 _LEFT_OUT = ("first_stage_model.", "cond_stage_model.", "model_ema.")
 _SKETCH_ENCODER = {

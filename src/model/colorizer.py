@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from src.backbone.parts import WeightsError, load_card, load_weights
+from src.backbone.parts import load_card, load_weights
 from src.files import file_sha256
 from src.model.attention import Call, Kept, reference_states
 from src.model.unet import SketchEncoder, build_unet, denoise, with_cls_linear
+from src.weights import WeightsError
 
 
 class Colorizer(nn.Module):

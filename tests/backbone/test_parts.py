@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from src.backbone.clip import Vocabulary, exchange_colour, image_tokens, region_pool, text_features
-from src.backbone.parts import WeightsError, load_backbone, load_weights, sketch_to_input, to_input, to_uint8
+from src.backbone.parts import load_backbone, load_weights, sketch_to_input, to_input, to_uint8
 from src.backbone.vae import PatchVAE
+from src.weights import WeightsError
 
 
 @torch.no_grad()

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from src.backbone.parts import WeightsError
 from src.backbone.pretrained import UNET_PREFIX
 from src.backbone.released import released_prediction, released_weights
 from src.model.colorizer import Colorizer
+from src.weights import WeightsError
 from tests.backbone.test_pretrained import SMALL, Shapes, full_size, layer, ldm_unet, meta, random, shapes_of
 
 ENCODER_PREFIX = "control_encoder."
