@@ -114,15 +114,32 @@ def _openmoji(config: DictConfig, split: str) -> Plan:
 
 
 def _sketch(config: DictConfig, split: str) -> Plan:
-    from src.data.derived import sketch_shard
+    from src.data.derived import check_sketch, sketch_shard
 
-    return _from_images(config, split, "color", partial(sketch_shard, seed=config.data.seed, **config.data.sketch), "color")
+    options = plain(config.data.sketch)
+    sources = options.pop("networks")
+    check_sketch(**options)
+    options["networks"] = _line_networks(options["methods"], sources)
+    return _from_images(config, split, "color", partial(sketch_shard, seed=config.data.seed, **options), "color")
 
 
 def _reference(config: DictConfig, split: str) -> Plan:
-    from src.data.derived import reference_shard
+    from src.data.derived import check_reference, reference_shard
 
-    return _from_images(config, split, "color", partial(reference_shard, seed=config.data.seed, **config.data.reference), "color")
+    options = plain(config.data.reference)
+    check_reference(**{key: value for key, value in options.items() if key != "device"})
+    return _from_images(config, split, "color", partial(reference_shard, seed=config.data.seed, **options), "color")
+
+
+def _line_networks(methods: dict[str, float], sources: dict[str, Any]) -> dict[str, Any]:
+    """Found and checked before the first row."""
+    from src.data.derived import NETWORKS
+
+    if not (wanted := [name for name in NETWORKS if methods.get(name)]):
+        return {}
+    from src.data.line_networks import line_networks
+
+    return line_networks(wanted, sources)
 
 
 def _latent(config: DictConfig, split: str) -> Plan:
@@ -147,10 +164,18 @@ def _from_images(config: DictConfig, split: str, source: str, make: partial, arg
     """A column with the rows of `source`. Its identity is that of the source's bytes and of its own options."""
     images = Path(config.data.root) / split / source
     index = read_index(images)
-    options = {k: v.fingerprint if k == "backbone" else v for k, v in make.keywords.items()}
+    options = {k: _identity(v) for k, v in make.keywords.items()}
     identity = {**options, "make": make.func.__name__, "source": contents(index)}
-    workers = 1 if "backbone" in make.keywords else _cores()
-    return shard_keys(index), partial(make, **{argument: images}), identity, workers
+    # A network uses all cores by itself, and a GPU serves one process.
+    alone = any(make.keywords.get(name) for name in ("backbone", "networks", "device"))
+    return shard_keys(index), partial(make, **{argument: images}), identity, 1 if alone else _cores()
+
+
+def _identity(option: Any) -> Any:
+    """An option as the column's configuration knows it: weights by their fingerprint."""
+    if isinstance(option, dict):
+        return {key: _identity(value) for key, value in option.items()}
+    return getattr(option, "fingerprint", option)
 
 
 def _cores() -> int:

@@ -62,7 +62,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory, backbone_directory: Path
         make = partial(openmoji.color_shard, size=64, seed=0, min_colored=0.02)
         shards = shard_keys(build_column(color, shards, make, {"n": 1}, max_quarantined=0.5))
         for name, maker in {
-            "sketch": partial(sketch_shard, color=color, seed=0, extracted=0.5),
+            "sketch": partial(sketch_shard, color=color, seed=0, methods={"xdog": 1, "artist": 1}),
             "reference": partial(reference_shard, color=color, seed=0, points=4, spread=0.1),
             "latent": partial(latent_shard, images=color, backbone=backbone),
             "tokens": partial(tokens_shard, images=color, backbone=backbone),

@@ -1,8 +1,9 @@
 """Image deformation by moving least squares (Schaefer, McPhail and Warren, 2006)."""
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,13 @@ KINDS = ("affine", "similarity", "rigid")
 COLLINEAR = 1e-7
 # Candidates for each random control point and for its target.
 TRIES = 16
+# Radius of a random displacement, as a share of the spread, from a uniform number in [0, 1).
+DISPLACEMENTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "disc": np.sqrt,  # uniform in the disc of this radius
+    "normal": lambda u: np.sqrt(-2 * np.log1p(-u)),  # normal in x and in y, with this standard deviation
+}
+# A deformation that folds too much is drawn again, this often with the full spread, then each time with this share of the last.
+FULL_TRIES, SHRINK = 4, 0.8
 
 
 def backward_map(size: tuple[int, int], p: np.ndarray, q: np.ndarray, kind: str = "rigid", alpha: float = 1.0) -> np.ndarray:
@@ -25,7 +33,7 @@ def backward_map(size: tuple[int, int], p: np.ndarray, q: np.ndarray, kind: str 
     kind: `affine`, `similarity` or `rigid`; alpha: at least 0, the weights are |q_i - v|^(-2 alpha).
     ValueError for anything else, and for `affine` with fewer than three points that are not on one line.
     """
-    p, q = _checked(size, p, q, kind, alpha)
+    p, q = checked_points(size, p, q, kind, alpha)
     out = np.empty((*size, 2), np.float32)
     _compiled(_fill_map)(out, *p.T.copy(), *q.T.copy(), KINDS.index(kind), float(alpha))
     return out
@@ -38,16 +46,23 @@ def deform(image: np.ndarray, p: np.ndarray, q: np.ndarray, kind: str = "rigid",
     """
     if image.ndim != 3 or image.dtype != np.uint8 or not image.size:
         raise ValueError(f"the image must be uint8 [H, W, C] and not empty, not {image.dtype} {list(image.shape)}")
-    out = np.empty(image.shape, np.uint8)
-    _compiled(_sample)(out, np.ascontiguousarray(image), backward_map((image.shape[0], image.shape[1]), p, q, kind, alpha))
+    return warp(image, backward_map((image.shape[0], image.shape[1]), p, q, kind, alpha))
+
+
+def warp(image: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """uint8 [h, w, C] sampled at the positions of a backward map [H, W, 2] -> uint8 [H, W, C]; bilinear, edges replicated."""
+    out = np.empty((*backward.shape[:2], image.shape[2]), np.uint8)
+    _compiled(_sample)(out, np.ascontiguousarray(image), backward)
     return out
 
 
-def control_points(rng: np.random.Generator, size: tuple[int, int], count: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+def control_points(
+    rng: np.random.Generator, size: tuple[int, int], count: int, spread: float, displacement: str = "disc"
+) -> tuple[np.ndarray, np.ndarray]:
     """Random control points p and their targets q, float64 [4 + count, 2] each, as (x, y) inside the image.
 
     The first four are the corners, which stay in place and the paper's margin with them. The others move by a displacement
-    that is uniform in a disc of radius spread * min(H, W), redrawn where two targets would come too close, then clipped.
+    from DISPLACEMENTS, of the size spread * min(H, W), redrawn where two targets would come too close, then clipped.
 
     size: (H, W), at least 2 each; spread: at least 0. ValueError otherwise.
     """
@@ -63,7 +78,8 @@ def control_points(rng: np.random.Generator, size: tuple[int, int], count: int, 
     gap = min(float(_clearance(p[i : i + 1], p[:i])[0]) for i in range(1, len(p))) / 2
     q = corners
     for point in p[4:]:
-        radius, angle = spread * min(size) * np.sqrt(rng.uniform(0, 1, TRIES)), rng.uniform(0, 2 * np.pi, TRIES)
+        radius = spread * min(size) * DISPLACEMENTS[displacement](rng.uniform(0, 1, TRIES))
+        angle = rng.uniform(0, 2 * np.pi, TRIES)
         targets = np.clip(point + np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1), 0, last)
         clearance = _clearance(targets, q)
         # argmax of booleans is the first that is clear enough, so the displacement stays uniform where there is room.
@@ -72,12 +88,34 @@ def control_points(rng: np.random.Generator, size: tuple[int, int], count: int, 
     return p, q
 
 
+def draws(
+    rng: np.random.Generator, size: tuple[int, int], count: int, spread: float, displacement: str = "disc"
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Control points to choose from, without end: take the first that fold little enough. The spread falls to zero with time."""
+    for attempt in itertools.count():
+        yield control_points(rng, size, count, spread * SHRINK ** max(0, attempt - FULL_TRIES + 1), displacement)
+
+
+def random_map(
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    kind: str,
+    count: int,
+    spread: float,
+    displacement: str = "disc",
+    max_folded: float = 0.0,
+) -> np.ndarray:
+    """The backward map [H, W, 2] of the first of `draws` whose folded share is at most `max_folded`. ValueError as there."""
+    maps = (backward_map(size, p, q, kind) for p, q in draws(rng, size, count, spread, displacement))
+    return next(backward for backward in maps if folded_share(backward) <= max_folded)
+
+
 def folded_share(backward: np.ndarray) -> float:
-    """The share of pixels at which the Jacobian determinant of a backward map [H, W, 2] is <= 0; H and W at least 2."""
-    backward = backward.astype(np.float64)
-    by_x: np.ndarray = np.gradient(backward, axis=1)  # => [H, W, 2]
-    by_y: np.ndarray = np.gradient(backward, axis=0)
-    return float((by_x[..., 0] * by_y[..., 1] - by_x[..., 1] * by_y[..., 0] <= 0).mean())
+    """The share of pixels at which the Jacobian determinant of a backward map [H, W, 2] is <= 0; H and W at least 2.
+
+    Derivatives are central differences, one-sided at the border.
+    """
+    return _compiled(_folds)(backward) / (backward.shape[0] * backward.shape[1])
 
 
 def _clearance(candidates: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -86,7 +124,7 @@ def _clearance(candidates: np.ndarray, points: np.ndarray) -> np.ndarray:
     return distances.min(1)  # => [m]
 
 
-def _checked(size: tuple[int, int], p: np.ndarray, q: np.ndarray, kind: str, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+def checked_points(size: tuple[int, int], p: np.ndarray, q: np.ndarray, kind: str, alpha: float) -> tuple[np.ndarray, np.ndarray]:
     """The control points as float64 [n, 2]."""
     p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
     if kind not in KINDS:
@@ -183,6 +221,22 @@ def _fill_map(out: np.ndarray, px: np.ndarray, py: np.ndarray, qx: np.ndarray, q
                 else:
                     fx, fy = vx, vy
             out[y, x, 0], out[y, x, 1] = kpx + bx + fx, kpy + by + fy
+
+
+def _folds(backward: np.ndarray) -> int:
+    """The number of pixels at which the determinant is <= 0. Differences need no division: their signs decide."""
+    height, width, _ = backward.shape
+    count = 0
+    for y in range(height):
+        above, below = max(y - 1, 0), min(y + 1, height - 1)
+        for x in range(width):
+            left, right = max(x - 1, 0), min(x + 1, width - 1)
+            xx = np.float64(backward[y, right, 0]) - backward[y, left, 0]
+            xy = np.float64(backward[y, right, 1]) - backward[y, left, 1]
+            yx = np.float64(backward[below, x, 0]) - backward[above, x, 0]
+            yy = np.float64(backward[below, x, 1]) - backward[above, x, 1]
+            count += xx * yy - xy * yx <= 0
+    return count
 
 
 def _sample(out: np.ndarray, image: np.ndarray, backward: np.ndarray) -> None:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from src.data.mls import KINDS, backward_map, control_points, deform, folded_share
+from src.data.mls import (
+    FULL_TRIES,
+    KINDS,
+    SHRINK,
+    backward_map,
+    control_points,
+    deform,
+    draws,
+    folded_share,
+    random_map,
+)
 
 SIZE = (9, 12)
 quick = settings(max_examples=40, deadline=None)
@@ -214,6 +224,54 @@ def test_control_points_are_inside_distinct_and_near(seed: int, height: int, wid
     assert (np.linalg.norm(p - q, axis=1) <= spread * min(height, width) + 1e-9).all()
     again = control_points(np.random.default_rng(seed), (height, width), count, spread)
     assert np.array_equal(again, (p, q))
+
+
+def test_displacements_are_distributed_as_configured():
+    rng = np.random.default_rng(0)
+    size, spread = (1000, 1000), 0.01  # so small that neither clipping nor neighbours matter
+    lengths = {}
+    for displacement in ("disc", "normal"):
+        moved = [np.subtract(*control_points(rng, size, 20, spread, displacement))[4:] for _ in range(100)]
+        lengths[displacement] = np.linalg.norm(np.concatenate(moved), axis=1) / 10
+    half, all_ = (lengths["disc"] < 0.5).mean(), (lengths["disc"] <= 1).mean()
+    assert all_ == 1 and half == pytest.approx(0.25, abs=0.04)  # areas of the discs
+    one, two = ((lengths["normal"] < limit).mean() for limit in (1, 2))
+    assert (one, two) == (pytest.approx(1 - np.exp(-0.5), abs=0.04), pytest.approx(1 - np.exp(-2), abs=0.04))
+
+
+def jacobian_folds(backward: np.ndarray) -> float:
+    """The share of pixels whose Jacobian determinant is not above 0."""
+    by_y, by_x = np.gradient(backward.astype(np.float64), axis=(0, 1))
+    return float((np.linalg.det(np.stack([by_x, by_y], -1)) <= 0).mean())
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, kinds, st.integers(2, 40), st.integers(2, 40), st.sampled_from([0.0, 0.01, 0.1]), st.sampled_from(["disc", "normal"]))
+def test_no_random_map_folds_beyond_the_limit(seed: int, kind: str, height: int, width: int, limit: float, displacement: str):
+    choose = (kind, 8, 0.6, displacement, limit)
+    backward = random_map(np.random.default_rng(seed), (height, width), *choose)
+    assert backward.shape == (height, width, 2)
+    assert jacobian_folds(backward) <= limit + 1e-9
+    assert np.array_equal(backward, random_map(np.random.default_rng(seed), (height, width), *choose))
+
+
+def test_a_map_within_the_limit_is_the_first_draw_and_others_are_drawn_again():
+    p, q = control_points(np.random.default_rng(3), (48, 48), 8, 0.5)
+    first = backward_map((48, 48), p, q, "rigid")
+    share = jacobian_folds(first)
+    assert share > 0.02 and folded_share(first) == share
+    assert np.array_equal(random_map(np.random.default_rng(3), (48, 48), "rigid", 8, 0.5, max_folded=share), first)
+    assert not np.array_equal(random_map(np.random.default_rng(3), (48, 48), "rigid", 8, 0.5, max_folded=share - 0.001), first)
+
+
+def test_later_draws_move_less():
+    reaches = []
+    for attempt, (p, q) in enumerate(draws(np.random.default_rng(0), (200, 200), 30, 0.3)):
+        reaches.append(np.linalg.norm(p - q, axis=1).max() / 60)
+        if attempt == FULL_TRIES + 10:
+            break
+    assert min(reaches[:FULL_TRIES]) > 0.8
+    assert all(reach <= SHRINK ** (i + 1) + 1e-9 for i, reach in enumerate(reaches[FULL_TRIES:]))
 
 
 def test_control_points_refuse_what_has_no_room():
