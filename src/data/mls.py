@@ -12,6 +12,8 @@ KINDS = ("affine", "similarity", "rigid")
 # Points whose spread across their main direction is below this share of the spread along it lie on one line: the moments of
 # the affine fit hold squares of it, which float64 cannot tell from zero.
 COLLINEAR = 1e-7
+# A length below this has squares that float64 does not hold in full.
+TINY = 1e-140
 # Candidates for each random control point and for its target.
 TRIES = 16
 # Radius of a random displacement, as a share of the spread, from a uniform number in [0, 1).
@@ -215,7 +217,11 @@ def _fill_map(out: np.ndarray, px: np.ndarray, py: np.ndarray, qx: np.ndarray, q
                 fx, fy = ux * axbx + uy * aybx, ux * axby + uy * ayby
             else:  # also where steep weights leave the affine fit two points: the similarity is still defined there
                 sx, sy = axbx + ayby, axby - aybx
-                scale = math.hypot(sx, sy) if kind == 2 else axx + ayy
+                scale = axx + ayy
+                if kind == 2:
+                    scale = math.sqrt(sx * sx + sy * sy)
+                    if scale < TINY:  # slower, but the squares may have vanished
+                        scale = math.hypot(sx, sy)
                 if scale > 0.0:
                     fx, fy = (vx * sx - vy * sy) / scale, (vx * sy + vy * sx) / scale
                 else:

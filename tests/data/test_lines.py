@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
-from src.data.lines import xdog
+from src.data.lines import gaussian, xdog
 from src.data.openmoji import drawings, render
 
 
@@ -33,6 +34,13 @@ def test_a_large_black_area_is_outlined_and_not_filled():
     line = xdog(image)
     assert (line[14:34, 14:34] == 255).all()
     assert (line[8, 10:38] < 64).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.floats(0.2, 6), st.integers(0, 99))
+def test_the_blur_is_scipys(height: int, width: int, sigma: float, seed: int):
+    values = np.random.default_rng(seed).random((height, width), np.float32)
+    assert gaussian(values, sigma) == pytest.approx(gaussian_filter(values, sigma, mode="nearest"), abs=1e-6)
 
 
 def test_shape_type_and_the_same_bytes_again():

@@ -110,6 +110,13 @@ def test_steep_weights_keep_the_rotation_about_the_nearest_point(kind: str):
     assert backward_map((5, 5), p, q, kind, 8.0) == pytest.approx(np.stack([x, y], -1) @ turn(0.7), abs=1e-4)
 
 
+def test_a_rotation_is_kept_by_weights_whose_squares_vanish():
+    q = np.array([[1.0, 1.0], [200.5, 0.0], [0.0, 180.5]])
+    y, x = np.mgrid[:5, :5]
+    turned = np.stack([x, y], -1) @ turn(0.7)
+    assert backward_map((5, 5), q @ turn(0.7), q, "rigid", 40.0) == pytest.approx(turned, abs=1e-4)
+
+
 @quick
 @given(seeds, kinds)
 def test_unmoved_points_give_the_identity(seed: int, kind: str):
