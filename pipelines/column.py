@@ -118,7 +118,7 @@ def _sketch(config: DictConfig, split: str) -> Plan:
 
     options = plain(config.data.sketch)
     sources = options.pop("networks")
-    check_sketch(**options)
+    check_sketch(options["methods"], options["blend"], options["xdog_options"])
     options["networks"] = _line_networks(options["methods"], sources)
     return _from_images(config, split, "color", partial(sketch_shard, seed=config.data.seed, **options), "color")
 
@@ -127,7 +127,7 @@ def _reference(config: DictConfig, split: str) -> Plan:
     from src.data.derived import check_reference, reference_shard
 
     options = plain(config.data.reference)
-    check_reference(**{key: value for key, value in options.items() if key != "device"})
+    check_reference(**{key: value for key, value in options.items() if key not in {"device", "encoding"}})
     return _from_images(config, split, "color", partial(reference_shard, seed=config.data.seed, **options), "color")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from src.data.columns import Column, Sample
-from src.data.images import from_bytes, image_in, to_png
+from src.data.images import encode, from_bytes, image_in
 from src.data.lines import xdog
 from src.data.mls import DISPLACEMENTS, KINDS, draws, random_map, warp
 from src.files import UserError
@@ -17,6 +17,7 @@ from src.files import UserError
 NETWORKS = ("sketch_keras", "anime2sketch")  # methods that need weights, see `src.data.line_networks`
 # How a sketch is made. The order is that of the choice between them, so it never changes; new ones come last.
 METHODS = ("xdog", "artist", *NETWORKS)
+PNG = {"format": "png"}
 # Rows that are in memory at once where a network or a GPU takes several.
 ROWS = 32
 
@@ -70,11 +71,13 @@ def sketch_shard(
     blend: float = 0.0,
     xdog_options: Mapping[str, float] | None = None,
     networks: Mapping[str, Extract] | None = None,
+    encoding: Mapping[str, Any] = PNG,
 ) -> Iterator[tuple[str, Sample]]:
     """Line drawings, each by the method, or the mean of two, that `choose_methods` gives its row; the JSON records which.
 
     `artist` is the row's own line drawing, its member `line.png`: a row without one is shared among the other methods.
-    xdog_options: arguments of `xdog` beside the image; networks: an extractor for each of NETWORKS that has a weight above 0.
+    xdog_options: arguments of `xdog` beside the image; networks: an extractor for each of NETWORKS that has a weight above 0;
+    encoding: arguments of `src.data.images.encode`.
     """
     options = dict(xdog_options or {})
     extractors: dict[str, Extract] = {"xdog": lambda images: [xdog(image, **options) for image in images], **(networks or {})}
@@ -91,7 +94,8 @@ def sketch_shard(
                 lines[i][name] = line
         for (key, _), choice, made in zip(rows, chosen, lines, strict=True):
             mean = sum(share * made[name].astype(np.float64) for name, share in choice.items())
-            yield key, {"png": to_png(np.rint(mean).astype(np.uint8)), "json": _record(choice)}
+            image = encode(np.rint(mean).astype(np.uint8), **encoding)
+            yield key, {encoding["format"]: image, "json": _record(choice)}
 
 
 def _methods_of(row: tuple[str, Sample], methods: Mapping[str, float], blend: float, seed: int) -> dict[str, float]:
@@ -137,6 +141,7 @@ def reference_shard(
     displacement: str = "disc",
     max_folded: float = 1.0,
     device: str | None = None,
+    encoding: Mapping[str, Any] = PNG,
 ) -> Iterator[tuple[str, Sample]]:
     """The drawing, deformed by MLS (Schaefer et al. 2006) with random control points; the kind is drawn with them.
 
@@ -157,7 +162,7 @@ def reference_shard(
                 for image, rng, kind in zip(images, rngs, drawn, strict=True)
             ]
         for (key, _), kind, image in zip(rows, drawn, deformed, strict=True):
-            yield key, {"png": to_png(image), "json": json.dumps({"mls": kind}).encode()}
+            yield key, {encoding["format"]: encode(image, **encoding), "json": json.dumps({"mls": kind}).encode()}
 
 
 def _deformed_together(

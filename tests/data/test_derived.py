@@ -14,7 +14,7 @@ from src.config import compose
 from src.data import openmoji
 from src.data.columns import Column, build_column
 from src.data.derived import METHODS, check_reference, check_sketch, choose_methods, reference_shard, row_rng, sketch_shard
-from src.data.images import from_bytes
+from src.data.images import encode, from_bytes
 from src.data.lines import xdog
 from src.data.mls import KINDS, folded_share, random_map
 from src.files import UserError
@@ -130,6 +130,23 @@ def test_a_row_without_its_own_lines_gets_another_method(color: Path) -> None:
     }
     with pytest.raises(UserError, match=r"has no line drawing of its own: give another method a weight"):
         sketches(color, methods={"artist": 1})
+
+
+def test_an_image_is_read_and_written_in_any_format(color: Path, tmp_path: Path) -> None:
+    def recoded(shard: int, keys: list[str]):
+        for key, sample in Column(color):
+            yield key, {"webp": encode(from_bytes(sample["png"]), "webp", 100)}
+
+    again = tmp_path / "color"
+    build_column(again, [keys_of(color)], recoded, {})  # type: ignore[arg-type]
+    jpg = {"format": "jpg", "quality": 90}
+    for shard, options in ((sketch_shard, {"methods": {"xdog": 1}}), (reference_shard, {"points": 4, "spread": 0.1})):
+        plain = dict(shard(0, keys_of(color), color=color, seed=0, **options))  # type: ignore[operator]
+        coded = dict(shard(0, keys_of(color), color=again, seed=0, encoding=jpg, **options))  # type: ignore[operator]
+        for key, sample in plain.items():
+            assert sample.keys() == {"png", "json"} and coded[key].keys() == {"jpg", "json"}
+            mode = "L" if shard is sketch_shard else "RGB"
+            assert coded[key]["jpg"] == encode(from_bytes(sample["png"], mode), **jpg)
 
 
 @pytest.mark.parametrize(
