@@ -3,7 +3,6 @@
 `python -m pipelines.column color <split> --dry-run` counts what the filters remove, for both splits, and opens no image.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,9 @@ from omegaconf import DictConfig
 from pipelines import code_hash, run_stage, stage_config
 from src.config import plain
 from src.data.columns import build_column, contents, read_index, shard_keys
+from src.data.engines import Engine, cores
 from src.data.rows import forget_rows, survey, write_rows
+from src.data.storage import folder
 from src.entry import quoted
 from src.files import UserError
 
@@ -31,11 +32,13 @@ def main(arguments: list[str]) -> None:
     config = stage_config(quoted(overrides, [path for path in PATHS if not (listed and path.endswith("metadata"))]))
     if dry:
         return dry_run(config)
-    directory = Path(config.data.root) / split / name
-    shards, make, identity, workers = COLUMNS[name](config, split)
+    directory = folder(config.data.root) / split / name
+    shards, make, identity = COLUMNS[name](config, split)
     limit = config.data.max_quarantined if name == "color" else 0.0
+    # A network uses all cores by itself, and a GPU serves one process.
+    alone = any(make.keywords.get(option) for option in ("backbone", "networks", "device"))
     identity = {**identity, "code": code_hash(name)}
-    index = build_column(directory, shards, make, identity, workers=workers, max_quarantined=limit)
+    index = build_column(directory, shards, make, identity, engine=_engine(config, gpu=alone), max_quarantined=limit)
     print(f"{directory}: {index['count']} rows in {len(shards)} shards")
     if name == "color" and "source" in config.data:
         forget_rows(_scratch(config) / split)
@@ -55,7 +58,14 @@ def dry_run(config: DictConfig) -> None:
         print("Images that look alike are not counted: a dry run opens no image.")
 
 
-Plan = tuple[Sequence[Sequence[str]], Callable[..., Any], dict[str, Any], int]
+# The keys of each shard, what makes a shard, and the identity of what it makes.
+Plan = tuple[Sequence[Sequence[str]], partial, dict[str, Any]]
+
+
+def _engine(config: DictConfig, gpu: bool) -> Engine:
+    """gpu: the jobs need a GPU each where there are any; without, one process has all cores."""
+    workers = None if config.data.workers == "auto" else int(config.data.workers)
+    return Engine(config.data.engine, workers, config.data.address, gpu)
 
 
 def _color(config: DictConfig, split: str) -> Plan:
@@ -88,7 +98,7 @@ def _from_source(config: DictConfig, split: str) -> Plan:
     kind, scratch = options["kind"], _scratch(config)
     items = source(kind).rows(options)
     if data["duplicates"]:
-        found = find_duplicates(kind, options, **data["duplicates"], workers=_cores(), found=scratch / "duplicates.json")
+        found = find_duplicates(kind, options, **data["duplicates"], workers=cores(), found=scratch / "duplicates.json")
         items = found.apply(items)
     rows = write_rows(
         items,
@@ -100,7 +110,7 @@ def _from_source(config: DictConfig, split: str) -> Plan:
     )
     how = {"kind": kind, "size": data["size"], "image": data["image"], "encoding": data["encode"]}
     make = partial(color_shard, rows=rows.file, starts=rows.starts, options=options, **how)
-    return rows.keys, make, {**how, "rows": rows.sha256}, _cores()
+    return rows.keys, make, {**how, "rows": rows.sha256}
 
 
 def _openmoji(config: DictConfig, split: str) -> Plan:
@@ -110,7 +120,7 @@ def _openmoji(config: DictConfig, split: str) -> Plan:
     keys = openmoji.color_keys(split, config.scale.variants[split], data.val_share, config.scale.drawings[split])
     options = {"size": data.size, "seed": data.seed, "min_colored": data.min_colored}
     shards = [keys[i : i + data.rows_per_shard] for i in range(0, len(keys), data.rows_per_shard)]
-    return shards, partial(openmoji.color_shard, **options), {**options, "keys": keys}, _cores()
+    return shards, partial(openmoji.color_shard, **options), {**options, "keys": keys}
 
 
 def _sketch(config: DictConfig, split: str) -> Plan:
@@ -145,30 +155,30 @@ def _line_networks(methods: dict[str, float], sources: dict[str, Any]) -> dict[s
 def _latent(config: DictConfig, split: str) -> Plan:
     from src.model.features import latent_shard
 
-    return _from_images(config, split, "color", partial(latent_shard, backbone=_backbone(config)), "images")
+    make = partial(latent_shard, backbone=plain(config.backbone))
+    return _from_images(
+        config, split, "color", partial(make, pixels=config.backbone.size**2) if config.scale.buckets else make, "images"
+    )
 
 
 def _tokens(config: DictConfig, split: str, images: str = "color") -> Plan:
     from src.model.features import tokens_shard
 
-    return _from_images(config, split, images, partial(tokens_shard, backbone=_backbone(config)), "images")
-
-
-def _backbone(config: DictConfig) -> Any:
-    from src.backbone.parts import load_backbone
-
-    return load_backbone(config.backbone)
+    if config.data.tokens_bits not in {8, 16}:
+        raise UserError(f"data.tokens_bits is {config.data.tokens_bits}; it is 16 or 8.")
+    make = partial(tokens_shard, backbone=plain(config.backbone))
+    if config.data.tokens_bits == 8:
+        make = partial(make, bits=8)
+    return _from_images(config, split, images, make, "images")
 
 
 def _from_images(config: DictConfig, split: str, source: str, make: partial, argument: str) -> Plan:
     """A column with the rows of `source`. Its identity is that of the source's bytes and of its own options."""
-    images = Path(config.data.root) / split / source
+    images = folder(config.data.root) / split / source
     index = read_index(images)
-    options = {k: _identity(v) for k, v in make.keywords.items()}
+    options = {k: _fingerprint(v) if k == "backbone" else _identity(v) for k, v in make.keywords.items()}
     identity = {**options, "make": make.func.__name__, "source": contents(index)}
-    # A network uses all cores by itself, and a GPU serves one process.
-    alone = any(make.keywords.get(name) for name in ("backbone", "networks", "device"))
-    return shard_keys(index), partial(make, **{argument: images}), identity, 1 if alone else _cores()
+    return shard_keys(index), partial(make, **{argument: images}), identity
 
 
 def _identity(option: Any) -> Any:
@@ -178,8 +188,10 @@ def _identity(option: Any) -> Any:
     return getattr(option, "fingerprint", option)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _fingerprint(backbone: dict[str, Any]) -> str:
+    from src.backbone.parts import fingerprint
+
+    return fingerprint(backbone)
 
 
 COLUMNS: dict[str, Callable[[DictConfig, str], Plan]] = {

@@ -50,6 +50,9 @@ def write_atomically(path: Path, write: Callable[[io.BufferedWriter], object]) -
         temporary.unlink(missing_ok=True)
 
 
+def json_bytes(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda f: f.write(text.encode()))
+    write_atomically(path, lambda f: f.write(json_bytes(value)))

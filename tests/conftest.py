@@ -47,14 +47,13 @@ def data_root(tmp_path_factory: pytest.TempPathFactory, backbone_directory: Path
     """All columns of a few real drawings, built by the pipeline's own code."""
     from functools import partial
 
-    from src.backbone.parts import load_backbone
     from src.data import openmoji
     from src.data.columns import build_column, shard_keys
     from src.data.derived import reference_shard, sketch_shard
     from src.model.features import latent_shard, tokens_shard
 
     root = tmp_path_factory.mktemp("data")
-    backbone = load_backbone({"directory": backbone_directory})
+    backbone = {"directory": str(backbone_directory)}
     for split in ("train", "val"):
         keys = openmoji.color_keys(split, 1, 0.12)[:28]
         shards = [keys[:12], keys[12:]]

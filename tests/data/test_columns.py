@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import pickle
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -72,6 +74,24 @@ def test_random_access_equals_the_shards(tmp_path: Path) -> None:
     build_column(tmp_path, SHARDS, make, {})
     column = Column(tmp_path)
     assert column.keys == list("abcdef") and column[5] == {"txt": b"2f", "json": b"{}"} and column.rows(2) == range(3, 6)
+
+
+def test_keys_that_need_more_than_a_tar_header(tmp_path: Path) -> None:
+    keys = ["a" * 120, "日本", "b"]
+    build_column(tmp_path, [keys], make, {})
+    column = Column(tmp_path)
+    assert column.keys == keys and [sample["txt"] for _, sample in column] == [f"0{key}".encode() for key in keys]
+
+
+def test_no_more_shards_are_open_than_a_system_allows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("src.data.columns.MOST_OPEN", 2)
+    build_column(tmp_path, SHARDS, make, {})
+    before = len(os.listdir("/dev/fd"))
+    column = Column(tmp_path)
+    for _ in range(2):
+        assert [sample["txt"] for _, sample in column] == [b"0a", b"0b", b"1c", b"2d", b"2e", b"2f"]
+    assert len(os.listdir("/dev/fd")) <= before + 2
+    assert list(pickle.loads(pickle.dumps(column))) == list(column)
 
 
 def test_a_broken_shard_is_named(tmp_path: Path) -> None:
