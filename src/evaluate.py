@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from src.config import CONF
+from src.data.storage import Location
 from src.entry import quoted, reported
 from src.files import UserError
 
@@ -24,13 +25,14 @@ class Pairs:
     Which rows, which partners and which noise depend on (count, seed) alone.
     """
 
-    def __init__(self, split: Path, count: int, seed: int, backbone: Any = None) -> None:
-        """`backbone` makes the tokens where the split has no column of them."""
+    def __init__(self, split: Location, count: int, seed: int, backbone: Any = None, size: int | None = None) -> None:
+        """`backbone` makes the tokens where the split has no column of them. Drawings are cut to a square of `size`, if given."""
         from src.data.columns import contents
         from src.data.loader import Table
+        from src.data.storage import folder
 
-        cached = backbone is None or (split / "tokens").exists()
-        table = Table(split, ["color", "sketch", *(["tokens"] if cached else [])])
+        cached = backbone is None or "tokens" in folder(split).folders()
+        table = Table(split, ["color", "sketch", *(["tokens"] if cached else [])], [(size, size)] if size else [])
         if count > len(table):
             raise UserError(f"{split} has {len(table)} rows, {count} were asked for. Lower evaluation.images or raise variants.")
         rows = np.random.default_rng(seed).permutation(len(table))[:count]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig
@@ -12,7 +13,9 @@ from omegaconf import DictConfig
 from src.backbone.parts import Backbone, load_backbone, native_precision, save_weights
 from src.callbacks import Grids, KeepEpochs, log_grid
 from src.config import plain
+from src.data.buckets import bucket_sizes
 from src.data.loader import EpochLoader, Table
+from src.data.storage import folder as place
 from src.evaluate import Pairs
 from src.files import UserError
 from src.model.checkpoint import Checkpoints, WholeCheckpoints
@@ -50,10 +53,13 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str, data: Mappin
     backbone = load_backbone(config.backbone)
     lightning.seed_everything(config.seed, verbose=False)
     torch.set_float32_matmul_precision("high")
-    table = Table(Path(config.data.root) / "train", columns_of(config))
-    loader = EpochLoader(table, scale.batch, scale.samples_per_epoch, config.seed, workers=config.workers, rank=rank, world=world)
+    table = Table(place(config.data.root) / "train", columns_of(config), _buckets(config))
+    loader = EpochLoader(
+        table, scale.batch, scale.samples_per_epoch, config.seed,
+        workers=config.workers, rank=rank, world=world, order=scale.order,
+    )  # fmt: skip
     held_out = _validation(config, live)
-    pairs = Pairs(Path(config.data.root) / "val", scale.grid, config.seed, backbone)
+    pairs = Pairs(place(config.data.root) / "val", scale.grid, config.seed, backbone, _square(config))
     network = plain(config.backbone.unet)
     scheme = {"shuffled": config.model.shuffled, "noisy": config.noisy, "drop_rate": config.drop, "dual": config.dual}
     last, resumed = folder / "last.ckpt", _resume(config, folder / "last.ckpt")
@@ -116,13 +122,25 @@ def _module(config: DictConfig, colorizer: Colorizer, scheme: dict[str, Any], ba
 
 def _validation(config: DictConfig, live: bool) -> Any:
     """Batches of the first `scale.validation` held-out rows."""
-    table = Table(Path(config.data.root) / "val", ["color", "sketch"] if live else ["latent", "tokens", "sketch"])
+    columns = ["color", "sketch"] if live else ["latent", "tokens", "sketch"]
+    table = Table(place(config.data.root) / "val", columns, _buckets(config))
     if len(table) < config.scale.validation:
         raise UserError(
             f"{config.data.root}/val has {len(table)} rows; lower scale.validation, which is {config.scale.validation}."
         )
-    rows = torch.utils.data.Subset(table, range(config.scale.validation))
-    return torch.utils.data.DataLoader(rows, 2 * config.scale.batch)
+    rows = np.arange(config.scale.validation)
+    parts = [rows[table.bucket_of[rows] == bucket].tolist() for bucket in range(max(1, len(table.buckets)))]
+    size = 2 * config.scale.batch
+    batches = [part[first : first + size] for part in parts for first in range(0, len(part), size)]
+    return torch.utils.data.DataLoader(table, batch_sampler=batches)
+
+
+def _square(config: DictConfig) -> int | None:
+    return config.backbone.size if config.scale.buckets else None
+
+
+def _buckets(config: DictConfig) -> list[tuple[int, int]]:
+    return bucket_sizes(config.backbone.size**2) if config.scale.buckets else []
 
 
 def _finish(

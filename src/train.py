@@ -138,8 +138,9 @@ def _launch(config: DictConfig, name: str, count: int) -> None:
 
 def _data_hashes(config: DictConfig, columns: Sequence[str]) -> dict[str, str]:
     from src.data.columns import contents, read_index
+    from src.data.storage import folder
 
-    root = Path(config.data.root) / "train"
+    root = folder(config.data.root) / "train"
     return {column: contents(read_index(root / column)) for column in columns}
 
 
