@@ -1,5 +1,6 @@
 """Exactly once a pass, the same order for the same seed, and on from the exact next batch."""
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -9,10 +10,11 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from src.data.buckets import bucket_sizes
 from src.data.columns import ColumnError, Sample, build_column, read_index, shard_keys
-from src.data.images import to_png
+from src.data.images import array_bytes, array_from, from_bytes, to_png
 from src.data.loader import EpochLoader, Table
 from src.data.tokens import decode_tokens, encode_tokens
 from src.files import UserError
@@ -82,6 +84,34 @@ def test_tokens_of_8_bits_differ_by_at_most_half_a_step(table: Table) -> None:
     assert (np.abs(coarse - tokens) <= np.abs(tokens).max(-1, keepdims=True) / 254 * 1.0001).all()
     assert np.array_equal(decode_tokens(encode_tokens(tokens)), tokens)
     assert np.array_equal(decode_tokens(encode_tokens(np.zeros((3, 4)), bits=8)), np.zeros((3, 4)))
+
+
+def test_images_may_be_of_any_format(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (9, 7, 3), np.uint8)).resize((70, 90))
+    encoded = {}
+    for row, kind in enumerate(("png", "jpeg", "webp")):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind)
+        encoded[str(row)] = {{"jpeg": "jpg"}.get(kind, kind): buffer.getvalue()}
+    build_column(tmp_path / "color", [["0", "1", "2"]], partial(given, rows=encoded), {})
+    table = Table(tmp_path, ["color"])
+    for row, sample in enumerate(encoded.values()):
+        assert np.array_equal(table[row]["color"].numpy(), from_bytes(*sample.values()))
+
+
+def test_arrays_come_back_and_nothing_else_is_read() -> None:
+    array = np.arange(6, dtype=np.float16).reshape(2, 3)
+    assert np.array_equal(array_from(array_bytes(array)), array)
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{}]), allow_pickle=True)
+    for data in (buffer.getvalue(), b"", b"png", array_bytes(array)[:-1], array_bytes(array)[:30]):
+        with pytest.raises(ValueError):
+            array_from(data)
+
+
+def given(shard: int, keys: Sequence[str], *, rows: dict[str, Sample]) -> Iterator[tuple[str, Sample]]:
+    yield from ((key, rows[key]) for key in keys)
 
 
 @pytest.fixture
