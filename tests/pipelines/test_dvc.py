@@ -121,7 +121,10 @@ def test_what_other_code_made_is_thrown_away(copied: Path) -> None:
 
 
 # What says where and how a result is made, not what it is.
-HOW = {"src", *(f"src.{name}" for name in ("config", "entry", "files", "grids", "launch", "tracking"))}
+HOW = {
+    "src",
+    *(f"src.{name}" for name in ("config", "data.engines", "data.storage", "entry", "files", "grids", "launch", "tracking")),
+}
 
 
 @pytest.mark.parametrize(
