@@ -103,7 +103,7 @@ def editable(split: Path, least: float, seed: int) -> list[Drawing]:
     for row in np.random.default_rng(seed).permutation(list(last.values())).tolist():
         sample = color[row]
         if "regions.png" not in sample:
-            raise UserError(f"{split / "color"} has no regions, which this evaluation needs. Use data=openmoji.")
+            raise UserError(f"{split / 'color'} has no regions, which this evaluation needs. Use data=openmoji.")
         meta, regions = json.loads(sample["json"]), from_bytes(sample["regions.png"], "L")
         ink = from_bytes(sample["line.png"], "L") <= PAINTED_PIXEL
         nouns = {"color": "clothes" if meta["person"] else ""}
