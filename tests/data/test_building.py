@@ -106,7 +106,7 @@ def test_ray_gives_the_same_bytes(tmp_path: Path, data_root: Path, monkeypatch: 
 
     monkeypatch.setenv("RAY_worker_niceness", "0")  # by default Ray's workers give way to whatever else runs here
     rows = shard_keys(read_index(data_root / "val/color"))
-    make_sketch = partial(sketch_shard, color=data_root / "val/color", seed=0, extracted=0.5)
+    make_sketch = partial(sketch_shard, color=data_root / "val/color", seed=0, methods={"xdog": 1, "artist": 1})
     build_column(tmp_path / "local", rows, make_sketch, {})
     build_column(tmp_path / "ray", rows, make_sketch, {}, engine=Engine("ray", 2))
     assert files(tmp_path / "ray") == files(tmp_path / "local")
