@@ -2,37 +2,38 @@
 
 d = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr (S1 S2)^{1/2}
 
-The trace of the root is taken from symmetric matrices alone, so nothing here is complex, needs an epsilon or can be NaN.
+The trace of the root is taken from a symmetric matrix alone, so nothing here is complex, needs an epsilon or can be NaN.
 """
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
+from scipy.linalg.lapack import dpstrf
 
-Array = NDArray[np.float64]
+from src.metrics.samples import Array, interval, pair, resamples, rows
 
 
 def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: ArrayLike) -> float:
     """Squared Frechet distance between N(mu1, sigma1) and N(mu2, sigma2), never below 0.
 
     mu1, mu2: [D]; sigma1, sigma2: [D, D], symmetric and positive semi-definite up to rounding; they may be singular.
-    S1 S2 has the eigenvalues of S1^{1/2} S2 S1^{1/2}, and this is, in the eigenvectors V of S1 = V L V^T, the matrix
-    L^{1/2} V^T S2 V L^{1/2}: two symmetric eigenproblems. Eigenvalues of S1 that are rounding noise are left out.
+    With a Cholesky factor S1 = L L^T, S1 S2 has the eigenvalues of L^T S2 L, and zeros: one symmetric eigenproblem, of the size of
+    S1's rank. The factor is pivoted and stops at rounding noise, so a singular S1 is no special case.
     ValueError: shapes that do not fit, or a value that is not finite.
     """
     m1, s1 = _gaussian(mu1, sigma1)
     m2, s2 = _gaussian(mu2, sigma2)
     if m1.shape != m2.shape:
         raise ValueError(f"The two Gaussians differ in their dimensions: {m1.size} and {m2.size}.")
-    values, vectors = np.linalg.eigh(s1)
-    keep = values > values.max(initial=0.0) * len(values) * np.finfo(np.float64).eps
-    half = vectors[:, keep] * np.sqrt(values[keep])  # => [D, rank]
-    root_trace = np.sqrt(np.linalg.eigvalsh(half.T @ s2 @ half).clip(0)).sum()
+    factor, pivots, rank, _ = dpstrf(s1, lower=1)
+    order = pivots - 1
+    half = np.tril(factor)[:, :rank]  # => [D, rank], with the rows in the order of the pivots
+    root_trace = np.sqrt(np.linalg.eigvalsh(half.T @ s2[np.ix_(order, order)] @ half).clip(0)).sum()
     return _distance(m1, m2, np.trace(s1) + np.trace(s2), root_trace)
 
 
 def statistics(features: ArrayLike) -> tuple[Array, Array]:
     """Mean [D] and unbiased covariance [D, D], in float64, of features [N, D]. ValueError: not a matrix, or N < 2."""
-    x = _rows(features)
+    x = rows(features)
     mean = x.mean(0)
     centred = x - mean
     return mean, centred.T @ centred / (len(x) - 1)
@@ -44,7 +45,7 @@ def distance_of_features(a: ArrayLike, b: ArrayLike) -> float:
     With fewer samples than dimensions no covariance is formed. For centred features A, B, S1 = A^T A / (N - 1) and likewise
     S2, so tr (S1 S2)^{1/2} = |A B^T|_* / sqrt((N - 1)(M - 1)): the singular values of an N x M matrix, exactly.
     """
-    x, y = _pair(a, b)
+    x, y = pair(a, b)
     if min(len(x), len(y)) >= x.shape[1]:
         return frechet_distance(*statistics(x), *statistics(y))
     mean_x, mean_y = x.mean(0), y.mean(0)
@@ -58,23 +59,13 @@ def bootstrap_interval(
     """Interval (low, high) for distance_of_features(a, b) under new draws of as many generated drawings.
 
     a: [N, D] generated, whose rows are drawn again with replacement; b: [M, D] the fixed other side.
-    groups_a: [N] labels of any kind; rows with one label (several samples of one drawing) are drawn together.
-    level: in (0, 1). The percentiles of the resampled distances are shifted so that their mean is the distance itself:
-    a resample repeats rows, has a smaller rank, and with fewer samples than dimensions is farther away, always, so that the
-    unshifted interval would not even contain the distance. It tells how much the distance moves, not how biased it is.
+    groups_a: [N] labels; rows with one label (several variants of one drawing) are drawn together, see `samples.resamples`.
+    The interval is shifted as `samples.interval` says: with fewer samples than dimensions a resample is farther away, always, so
+    that plain percentiles would not even contain the distance.
     ValueError: shapes that do not fit, fewer than two groups, a level or repeats out of range.
     """
-    x, y = _pair(a, b)
-    if not 0 < level < 1 or repeats < 1:
-        raise ValueError(f"A bootstrap needs a level in (0, 1) and at least one repeat, got {level} and {repeats}.")
-    labels = np.arange(len(x)) if groups_a is None else np.asarray(groups_a)
-    if labels.shape != (len(x),):
-        raise ValueError(f"There are {len(x)} rows but group labels of shape {list(labels.shape)}.")
-    members = np.unique(labels, return_inverse=True)[1]
-    groups = int(members.max()) + 1
-    if groups < 2:
-        raise ValueError("A bootstrap needs at least two groups of rows.")
-
+    x, y = pair(a, b)
+    counts = resamples(len(x), groups_a, repeats, seed)
     # Common to all resamples: both sides around b's mean, and b's part of the cross matrix (b's root has at most D rows).
     mean = y.mean(0)
     x, y = x - mean, (y - mean) / np.sqrt(len(y) - 1)
@@ -84,21 +75,16 @@ def bootstrap_interval(
 
     def distance(count: Array) -> float:
         n = count.sum()
-        rows = count > 0
-        weights = count[rows]
-        mean_x = weights @ x[rows] / n
-        trace_x = (weights @ squares[rows] - n * mean_x @ mean_x) / (n - 1)
+        drawn = count > 0
+        weights = count[drawn]
+        mean_x = weights @ x[drawn] / n
+        trace_x = (weights @ squares[drawn] - n * mean_x @ mean_x) / (n - 1)
         # A row that is drawn k times counts as one row that is sqrt(k) times as long: fewer rows, the same singular values.
-        centred = (cross[rows] - weights @ cross[rows] / n) * np.sqrt(weights / (n - 1))[:, None]
+        centred = (cross[drawn] - weights @ cross[drawn] / n) * np.sqrt(weights / (n - 1))[:, None]
         return _distance(mean_x, np.zeros_like(mean_x), trace_x + trace_y, _nuclear_norm(centred))
 
-    rng = np.random.default_rng(seed)
-    draws = (np.bincount(rng.integers(groups, size=groups), minlength=groups) for _ in range(repeats))
-    distances = np.array([distance(draw[members].astype(np.float64)) for draw in draws])
-    tail = 50 * (1 - level)
-    shift = distance(np.ones(len(x))) - distances.mean()
-    low, high = np.percentile(distances, [tail, 100 - tail]) + shift
-    return max(float(low), 0.0), max(float(high), 0.0)
+    low, high = interval(np.array([distance(count) for count in counts]), distance(np.ones(len(x))), level)
+    return max(low, 0.0), max(high, 0.0)
 
 
 def _distance(mean1: Array, mean2: Array, traces: float, root_trace: float) -> float:
@@ -117,19 +103,3 @@ def _gaussian(mu: ArrayLike, sigma: ArrayLike) -> tuple[Array, Array]:
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ValueError("A mean or a covariance holds values that are not finite.")
     return mean, (covariance + covariance.T) / 2
-
-
-def _rows(features: ArrayLike) -> Array:
-    x = np.asarray(features, np.float64)
-    if x.ndim != 2 or len(x) < 2 or x.shape[1] == 0:
-        raise ValueError(f"Features need the shape [N, D] with N of at least 2, got {list(x.shape)}.")
-    if not np.isfinite(x).all():
-        raise ValueError("Features hold values that are not finite.")
-    return x
-
-
-def _pair(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array]:
-    x, y = _rows(a), _rows(b)
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"The two sets of features differ in their dimensions: {x.shape[1]} and {y.shape[1]}.")
-    return x, y
