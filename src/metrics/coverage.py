@@ -1,11 +1,11 @@
 """Fidelity and diversity apart: precision and recall, density and coverage, from nearest neighbours among features.
 
 Each set is taken for the union of balls around its samples, each as wide as the way to its k-th nearest neighbour in the same set.
-All four depend on k and on both numbers of samples, so compare only values of equal numbers: with fewer samples the balls grow,
-which lifts precision and recall, and an outlier's ball holds much that is like no sample. Between samples of one distribution
-density is 1 on average and coverage as `coverage_of_equals` says; precision and recall have no such anchor.
+All four depend on k and on both numbers of samples: compare only values of equal numbers. Between samples of one distribution
+density is 1 on average and coverage as `coverage_of_equals` says; precision and recall have no such anchor: they are not 1 there,
+and in many dimensions they fall as the samples grow more and the balls smaller. One outlier's ball can hold most of a bad sample.
 They have no bootstrap interval: a row that is drawn twice is its own nearest neighbour, and its ball is empty.
-Balls are closed, as in the papers; the package prdc has open ones, which differ where pictures are equal.
+Balls are closed, as in the first paper; the package prdc has open ones, which differ where pictures are equal.
 """
 
 from collections.abc import Iterator

@@ -62,6 +62,24 @@ def extractor(name: str, path: str | Path | None = None, device: str = "cpu") ->
     raise ValueError(f"There is no feature network {name!r}; there are efficientnet and inception.")
 
 
+def clip_features(backbone: Any) -> Features:
+    """The image embedding of a backbone's own CLIP (FD-CLIP), on the device where the backbone is; `src.backbone.parts.Backbone`.
+
+    It is the projected CLS token as the backbone makes it of a reference, and not of unit length: a colorizer is conditioned on
+    just these numbers, and the distances on CLIP features of clean-fid and torch-fidelity leave the length too. Only distances
+    with one and the same backbone (`backbone.fingerprint`) can be compared.
+    """
+    device = next(backbone.clip.parameters()).device
+
+    def embedded(batch: Any) -> Any:
+        from src.backbone.parts import to_input
+
+        return backbone.tokens(to_input(batch.to(device)))[:, 0]
+
+    width = backbone.context_width
+    return Features("clip", "FD-CLIP", width, _streamed(embedded, width, device.type))
+
+
 def available() -> list[str]:
     """Names of the networks whose weights lie where `extractor` looks by itself. Loads none of them."""
     places: dict[str, Callable[[], Path]] = {"efficientnet": lite0_path, "inception": inception_path}
@@ -154,21 +172,32 @@ def folded(network: Any) -> Any:
     return network
 
 
+def lite0_stages(path: Path, device: str) -> Callable[[Any], list[Any]]:
+    """EfficientNet-Lite0's maps after its strides 2 to 32: uint8 tensor [b, H, W, 3] -> five tensors [b, C, h, w]."""
+    network = _lite0(path, device)
+    return lambda batch: network.forward_intermediates(_lite0_input(batch, device), intermediates_only=True)
+
+
 def _efficientnet(path: Path, device: str) -> Callable[[Any], Any]:
+    network = _lite0(path, device)
+    return lambda batch: network.forward_head(network.forward_features(_lite0_input(batch, device)), pre_logits=True)
+
+
+def _lite0(path: Path, device: str) -> Any:
+    import torch
+
+    return folded(lite0_network(path)).to(device, memory_format=torch.channels_last)
+
+
+def _lite0_input(batch: Any, device: str) -> Any:
     import torch
     from torch.nn.functional import interpolate
 
-    network = folded(lite0_network(path)).to(device, memory_format=torch.channels_last)
-
-    def pooled(batch: Any) -> Any:
-        x = batch.to(device).permute(0, 3, 1, 2).float()  # => [b, 3, H, W]
-        # The whole drawing, without the centre crop of ImageNet practice: its border is as much the colorizer's work.
-        x = interpolate(x.contiguous(), (224, 224), mode="bicubic", antialias=True).clamp(0, 255)
-        x = x.contiguous(memory_format=torch.channels_last)
-        # The weights come from TensorFlow's Lite models, which centre by 127 and 128, not by ImageNet's mean and deviation.
-        return network.forward_head(network.forward_features((x - 127) / 128), pre_logits=True)
-
-    return pooled
+    x = batch.to(device).permute(0, 3, 1, 2).float()  # => [b, 3, H, W]
+    # The whole drawing, without the centre crop of ImageNet practice: its border is as much the colorizer's work.
+    x = interpolate(x.contiguous(), (224, 224), mode="bicubic", antialias=True).clamp(0, 255)
+    # The weights come from TensorFlow's Lite models, which centre by 127 and 128, not by ImageNet's mean and deviation.
+    return (x.contiguous(memory_format=torch.channels_last) - 127) / 128
 
 
 def _inception(path: Path, device: str) -> Callable[[Any], Any]:
@@ -198,6 +227,11 @@ def clean_resize(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.stack([resize(image) for image in images])
 
 
+def batch_size(device: str) -> int:
+    """Images that go through a feature network at once."""
+    return BATCH if device == "cpu" else GPU_BATCH
+
+
 def _streamed(pooled: Callable[[Any], Any], dimensions: int, device: str) -> Callable[[Any], NDArray[np.float32]]:
     """`pooled` (uint8 tensor [b, H, W, 3] -> tensor [b, dimensions]) over any number of images, a batch at a time."""
     import torch
@@ -206,7 +240,7 @@ def _streamed(pooled: Callable[[Any], Any], dimensions: int, device: str) -> Cal
         if tuple(images.shape[3:]) != (3,) or str(images.dtype).removeprefix("torch.") != "uint8":
             raise ValueError(f"Images need to be uint8 [B, H, W, 3], got {images.dtype} {list(images.shape)}.")
         features = np.empty((len(images), dimensions), np.float32)
-        size = BATCH if device == "cpu" else GPU_BATCH
+        size = batch_size(device)
         for start in range(0, len(images), size):
             batch = images[start : start + size]
             tensor = batch if isinstance(batch, torch.Tensor) else torch.tensor(batch)

@@ -1,13 +1,13 @@
-"""Text response: does a region take the colour that a text edit names, and does the rest of the drawing stay as it was?
+"""Text response: does a drawing take what a text edit names, and does the rest of it stay as it was?
 
-All differences are CIE76, in units of Lab; about 2.3 is just noticeable.
+Differences of colours are CIE76, in units of Lab; about 2.3 is just noticeable.
 """
 
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from src.data.palette import FAMILIES, to_rgb
 from src.metrics.palette import lab
@@ -64,10 +64,31 @@ def text_response(
     }
 
 
+def directional_similarity(before: ArrayLike, after: ArrayLike, source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
+    """Directional CLIP similarity (Gal et al. 2021, StyleGAN-NADA): does the image move as the words do? -> [B], in [-1, 1].
+
+    before, after: CLIP image embeddings [B, D] of the results without and with the edit, same seeds; source, target: CLIP text
+    embeddings [D] or [B, D] of what was there (the edit's anchor) and of what is asked for. All are taken at unit length. The value
+    is the cosine between the two differences, nan where the image or the words did not move: it says nothing about how far the
+    image went. ValueError: shapes that do not fit.
+    """
+    images = _unit(after) - _unit(before)
+    words = _unit(target) - _unit(source)
+    if images.ndim != 2 or words.shape not in (images.shape, images.shape[1:]):
+        raise ValueError(f"Images [B, D] need words [D] or [B, D], got differences {list(images.shape)} and {list(words.shape)}.")
+    lengths = np.linalg.norm(images, axis=-1) * np.linalg.norm(words, axis=-1)
+    return np.divide((images * words).sum(-1), lengths, out=np.full(len(images), np.nan), where=lengths > 1e-12)
+
+
 def monotone(distances: NDArray[np.floating] | Sequence[Sequence[float]], tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
     """Which series of distances [n, target scales] never rise by more than `tolerance` above the least before -> bool [n]."""
     values = np.asarray(distances, float)
     return np.all(values - np.minimum.accumulate(values, -1) <= tolerance, axis=-1)
+
+
+def _unit(embeddings: ArrayLike) -> NDArray[np.float64]:
+    x = np.asarray(embeddings, np.float64)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw, ImageEnhance
 
 from src.metrics import features
-from src.metrics.features import INCEPTION_FILE, FeaturesUnavailable, available, extractor, lite0_key, lite0_path
+from src.metrics.features import INCEPTION_FILE, FeaturesUnavailable, available, clip_features, extractor, lite0_key, lite0_path
 
 
 def drawing(seed: int, shift: int = 0, size: int = 64) -> np.ndarray:
@@ -142,6 +142,24 @@ def test_a_strangers_file_in_the_shared_folder_is_not_run(inception_file, monkey
     assert "inception" not in available()
     with pytest.raises(FeaturesUnavailable, match="another user"):
         extractor("inception")
+
+
+def test_clip_is_the_backbones_image_embedding(backbone_directory, monkeypatch):
+    from src.backbone.parts import load_backbone, to_input
+
+    backbone = load_backbone({"directory": backbone_directory})
+    clip = clip_features(backbone)
+    assert (clip.name, clip.distance_name, clip.dimensions) == ("clip", "FD-CLIP", 128)
+    images = np.stack([drawing(i) for i in range(5)])
+    monkeypatch.setattr(features, "BATCH", 2)
+    ours = clip.call(images)
+    assert ours.dtype == np.float32 and ours.shape == (5, 128)
+    with torch.no_grad():
+        tokens = backbone.tokens(to_input(torch.from_numpy(images)))
+    np.testing.assert_allclose(ours, tokens[:, 0].numpy(), atol=1e-5)
+    assert abs(np.linalg.norm(ours, axis=1) - 1).min() > 0.01
+    larger = np.stack([drawing(i, size=96) for i in range(2)])
+    assert clip.call(larger).shape == (2, 128)
 
 
 def test_missing_weights_and_unknown_names(tmp_path):

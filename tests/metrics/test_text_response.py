@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from src.data.palette import FAMILIES, to_rgb
 from src.metrics.palette import lab
-from src.metrics.text_response import TOLERANCE, colour_distance, colour_name, monotone, text_response
+from src.metrics.text_response import TOLERANCE, colour_distance, colour_name, directional_similarity, monotone, text_response
 
 REGIONS = np.zeros((16, 16), np.uint8)
 REGIONS[:, 4:8], REGIONS[:, 8:12] = 1, 2
@@ -71,3 +71,32 @@ def test_monotone_within_the_tolerance() -> None:
 def test_falling_series_are_monotone(values: list[float]) -> None:
     assert monotone([sorted(values, reverse=True)], 0).all()
     assert monotone([values], 0).all() == (values == sorted(values, reverse=True))
+
+
+def test_an_image_that_moves_as_the_words_do() -> None:
+    rng = np.random.default_rng(0)
+    source, target = np.eye(8)[:2]
+    way = target - source
+    before = rng.normal(size=(5, 8))
+    across = np.eye(8)[2]
+    before[:, :3] = 0  # at unit length a small step loses what lies along the picture itself
+    before /= np.linalg.norm(before, axis=-1, keepdims=True)
+    after = before + 0.01 * np.array([way, -way, across, 100 * way, 0 * way])
+    values = directional_similarity(2 * before, 5 * after, source, 7 * target)
+    np.testing.assert_allclose(values[:3], [1, -1, 0], atol=0.01)
+    assert 0.5 < values[3] < 1 and np.isnan(values[4])
+
+
+def test_directions_by_row_and_by_formula() -> None:
+    rng = np.random.default_rng(1)
+    before, after, source, target = rng.normal(size=(4, 6, 16))
+    together = directional_similarity(before, after, source, target)
+    for i in range(6):
+        a, b, s, t = (x[i] / np.linalg.norm(x[i]) for x in (before, after, source, target))
+        expected = (b - a) @ (t - s) / np.linalg.norm(b - a) / np.linalg.norm(t - s)
+        assert together[i] == pytest.approx(expected)
+        assert directional_similarity(before[i : i + 1], after[i : i + 1], source[i], target[i])[0] == pytest.approx(expected)
+    assert np.isnan(directional_similarity(before, after, source, source)).all()
+    for wrong in ((before, after, source[:2], target[:2]), (before[0], after[0], source[0], target[0])):
+        with pytest.raises(ValueError, match="words"):
+            directional_similarity(*wrong)
