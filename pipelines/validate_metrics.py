@@ -1,4 +1,4 @@
-"""Stage: the measures of the distribution problem on made-up results whose answer is known. `python -m pipelines.validate_metrics`."""
+"""Stage: measures of the distribution problem on made-up results of known answer. `python -m pipelines.validate_metrics`."""
 
 from pathlib import Path
 from typing import Any

@@ -5,6 +5,7 @@ there can be for its sketch and a reference which is another drawing in the same
 one way and at growing strength.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ FAMILIES: dict[str, tuple[str, tuple[float, ...]]] = {
     "grey": ("one grey in all regions, by this share", (0.25, 0.5, 0.75, 1)),
     "reference": ("the reference itself in place of the result, at this opacity", (0.25, 0.5, 0.75, 1)),
 }
-RISES, FALLS, AS_IS = "rises", "falls", "stays"
+RISES, FALLS, AS_IS, MIXED = "rises", "falls", "stays", "mixed"
 SAME_STRUCTURE = {"wrong colours": AS_IS, "grey": AS_IS}
 # What a measure should do as a family grows stronger. Where a family is not named, nothing is asked.
 SHOULD: dict[str, dict[str, str]] = {
@@ -197,17 +198,18 @@ def measure(
 def behaviour(steps: Sequence[NDArray[np.float64]]) -> str:
     """What a measure does over the steps of a family, [N] each and paired, the best results first: rises, falls, stays or is mixed.
 
-    It stays where no step's mean is STAYS from the first one's; it rises or falls where each step's mean difference from the one
-    before has an interval (95 %) on that side of 0.
+    It stays where no step's mean is STAYS from the first one's. It rises where the last is above the first and no step is below
+    the one before, as far as the intervals (95 %) of their mean differences tell; it falls the other way round.
     """
     from src.metrics.intervals import mean_interval
 
     if all(abs(np.nanmean(step - steps[0])) < STAYS for step in steps[1:]):
         return AS_IS
-    intervals = [mean_interval(after - before)[1:] for before, after in zip(steps, steps[1:], strict=False)]
-    if all(low > 0 for low, _ in intervals):
+    intervals = [mean_interval(after - before)[1:] for before, after in itertools.pairwise(steps)]
+    low, high = mean_interval(steps[-1] - steps[0])[1:]
+    if low > 0 and all(top >= 0 for _, top in intervals):
         return RISES
-    return FALLS if all(high < 0 for _, high in intervals) else "mixed"
+    return FALLS if high < 0 and all(bottom <= 0 for bottom, _ in intervals) else MIXED
 
 
 def behaviours(numbers: dict[tuple[str, float], dict[str, NDArray[np.float64]]]) -> dict[str, dict[str, str]]:
@@ -249,9 +251,9 @@ def page(report: dict[str, Any]) -> str:
     return "\n".join([
         "# Measures of the distribution problem, validated",
         "",
-        f"Made by `dvc repro validate_metrics` from {report['drawings']} held-out drawings (`src/validation.py`). What each measure is: docs/metrics.md.",
+        f"From {report['drawings']} held-out drawings, by `dvc repro validate_metrics`. What each measure is: docs/metrics.md.",
         "",
-        "What each measure does as a family of results is spoiled more. Bold: not what it should do. In brackets: nothing is asked of it.",
+        "What each measure does as results are spoiled more. Bold: not what it should do. In brackets: nothing is asked of it.",
         "",
         "| family | " + " | ".join(SHOULD) + " |",
         "| --- " * (len(SHOULD) + 1) + "|",

@@ -12,9 +12,10 @@ EDGE = 10.0  # Lab units from pixel to pixel: there an edge counts half
 
 
 def edges(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Edges of an image, uint8 RGB [H, W, 3] -> [H, W] in [0, 1): |d|^2 / (|d|^2 + EDGE^2), d the Lab differences to the right and below.
+    """Edges of an image, uint8 RGB [H, W, 3] -> [H, W] in [0, 1).
 
-    An edge between any two colours that clearly differ is near 1, so that other colours hardly change it.
+    |d|^2 / (|d|^2 + EDGE^2), with the Lab differences d of a pixel to those on its right and below it: an edge between any two
+    colours that clearly differ is near 1, so that other colours hardly change it.
     """
     pixels = lab(image).astype(np.float64)
     squares = np.zeros(image.shape[:2])

@@ -62,12 +62,12 @@ def line_error(result: Lines, sketch: Lines) -> float:
 
 
 def sketch_fidelity(
-    results: Sequence[NDArray[np.uint8]],
-    sketches: Sequence[NDArray[np.uint8]],
+    results: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    sketches: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
     tolerance: float = TOLERANCE,
     options: Mapping[str, float] | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """`spurious`, `vanished` and `fidelity` (F) of results [H, W, 3] and their sketches [H, W], uint8, in pairs: float64 [N] each."""
+    """`spurious`, `vanished` and `fidelity` (F) of N results [H, W, 3] and their sketches [H, W], uint8 -> float64 [N] each."""
     pairs = [
         (lines_of_result(result, tolerance, options), lines_of_sketch(sketch, tolerance))
         for result, sketch in zip(results, sketches, strict=True)

@@ -50,7 +50,7 @@ def closed_regions(sketch: NDArray[np.uint8], radius: float = GAP) -> NDArray[np
 
 
 def artists_regions(regions: NDArray[np.uint8], line: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """The regions of OpenMoji's member `regions.png`, uint8 [H, W], 0 = paper, less the lines of `line.png`: as `closed_regions`."""
+    """The regions of OpenMoji's `regions.png`, uint8 [H, W], 0 = paper, less the lines of its `line.png`: as `closed_regions`."""
     return np.where(line < LINE, 0, regions.astype(np.int32) + 1)
 
 
@@ -79,10 +79,10 @@ def countable(regions: NDArray[np.int32]) -> Regions:
 
 
 def leakage(result: NDArray[np.floating], regions: Regions) -> float:
-    """How much a picture's colours vary within regions, as a share of how much they vary: in [0, 1), 0 = each region has one colour.
+    """How much of the deviation of a picture's colours lies within regions: in [0, 1), 0 = each region has one colour.
 
-    result: Lab [H, W, 3], float32 or better. sqrt(W / (W + B + FLOOR^2)), with the variance W within and B between regions, over the pixels that
-    count: the root makes it linear in the colours that leak. nan: fewer than two regions.
+    result: Lab [H, W, 3], float32 or better. sqrt(W / (W + B + FLOOR^2)), with the variance W within and B between regions, over
+    the pixels that count. The root makes it linear in the colour that leaks. nan: fewer than two regions.
     """
     if len(regions.sizes) < 2:
         return float("nan")

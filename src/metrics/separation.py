@@ -21,6 +21,7 @@ from src.metrics.palette import lab, palette_signature
 from src.metrics.regions import GAP, Regions, closed_regions, countable, leakage, of_one_colour
 
 Array = NDArray[np.float64]
+Images = Sequence[NDArray[np.uint8]] | NDArray[np.uint8]  # N of them
 
 
 def rivals(drawings: Sequence[Hashable], others: int = 16, seed: int = 0) -> NDArray[np.intp]:
@@ -29,7 +30,7 @@ def rivals(drawings: Sequence[Hashable], others: int = 16, seed: int = 0) -> NDA
     drawings: what each picture's sketch shows. ValueError: a picture without another drawing beside it, or others < 1.
     """
     numbers = {drawing: i for i, drawing in enumerate(dict.fromkeys(drawings))}
-    labels = np.array([numbers[drawing] for drawing in drawings])
+    labels = np.array([numbers[drawing] for drawing in drawings], int)
     most = len(labels) - np.bincount(labels).max(initial=0)
     if most < 1 or others < 1:
         raise ValueError(f"Pictures of two or more drawings are needed, and others: got {len(numbers)} drawings, {others}.")
@@ -48,9 +49,7 @@ def nearness(distances: ArrayLike) -> Array:
         return 1 - d[:, 0] / d.mean(1)
 
 
-def colour_transfer(
-    results: Sequence[NDArray[np.uint8]], references: Sequence[NDArray[np.uint8]], rivals: NDArray[np.intp]
-) -> Array:
+def colour_transfer(results: Images, references: Images, rivals: NDArray[np.intp]) -> Array:
     """Nearness of results to their references by palette distance (Lab, sliced Wasserstein) -> float64 [N].
 
     results, references: N uint8 RGB images [H, W, 3] each, in pairs; rivals: [N, K], whose references each result is held against.
@@ -79,18 +78,16 @@ class Structure(NamedTuple):
     regions: Regions
 
 
-def structure_of(
-    sketch: NDArray[np.uint8], truth: NDArray[np.uint8], tolerance: float = TOLERANCE, gap: float = GAP
-) -> Structure:
+def structure_of(sketch: NDArray[np.uint8], truth: NDArray[np.uint8], tolerance: float = TOLERANCE, gap: float = GAP) -> Structure:
     """The structure of a sketch, uint8 [H, W], whose ground truth is uint8 RGB [H, W, 3]. tolerance, gap: pixels."""
     regions = of_one_colour(closed_regions(sketch, gap), lab(truth))
     return Structure(lines_of_sketch(sketch, tolerance), countable(regions))
 
 
 def separation(
-    results: Sequence[NDArray[np.uint8]],
+    results: Images,
     structures: Sequence[Structure],
-    references: Sequence[NDArray[np.uint8]],
+    references: Images,
     rivals: NDArray[np.intp],
     *,
     tolerance: float = TOLERANCE,

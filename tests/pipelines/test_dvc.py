@@ -30,6 +30,7 @@ SMALL = {
         "config": {"sampler": "vp", "gs": [2], "scale.evaluation.images": 8},
     },
     "edits": {"config": {"drawings": 8, "each": 1, "target_scales": [6, 12], "sampler.steps": 2}},
+    "validation": {"drawings": 8},
 }
 
 
@@ -143,6 +144,8 @@ HOW = {
         ("table2", "src.evaluate", ()),
         ("finished", "src.evaluate", ()),
         ("edits", "src.edits", ("src.report",)),
+        ("validate_metrics", "src.validation", ()),
+        ("validate_metrics", "src.backbone.parts", ()),
     ],
 )
 def test_the_deps_name_all_code_that_a_result_depends_on(stage: str, module: str, without_effect: tuple[str, ...]) -> None:
