@@ -9,7 +9,7 @@ from pipelines import params, run_stage
 from src.config import compose
 from src.files import write_json
 from src.report import save_png, write_text
-from src.validation import cases, grid, held_out, measure, page, summary
+from src.validation import cases, choices, grid, held_out, measure, page, summary
 
 OUT = Path("reports/metrics")
 
@@ -31,7 +31,7 @@ def main(_: list[str]) -> None:
     drawings = held_out(values["validation"]["drawings"], config.data.size, config.data.seed, config.data.val_share)
     made = cases(drawings, lambda images: through(lambda x: backbone.decode(backbone.encode(x)[0]), images))
     numbers = measure(drawings, made, lambda images: through(lambda x: backbone.tokens(x)[:, 0], images), values["seed"])
-    report = summary(numbers)
+    report = summary(numbers, choices(drawings, values["seed"]))
     OUT.mkdir(parents=True, exist_ok=True)
     write_json(OUT / "validation.json", report)
     write_text(OUT / "validation.md", page(report))

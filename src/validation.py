@@ -21,6 +21,7 @@ LEAST_SHARE = 0.05  # of the canvas beside the lines that a drawing's colours co
 PAINTED_PIXEL = 250  # lighter pixels of the line drawing are no line
 XDOG_EVERY = 4  # one sketch in so many is XDoG's, the others are the artist's own, as in conf/data/openmoji.yaml
 GREY = np.full((1, 3), 128.0)
+TOLERANCES, GAPS, CUTS = (1.0, 1.5, 2.0, 3.0), (0.0, 1.0, 2.0, 3.0, 4.0), (0, 3, 5)
 STAYS = 0.05  # a measure stays where it is never farther than this from its value without spoiling
 
 BEST = "best"
@@ -195,6 +196,57 @@ def measure(
     return {case: one(results) for case, results in made.items()}
 
 
+def choices(drawings: Sequence[Drawing], seed: int = 0) -> dict[str, list[dict[str, float]]]:
+    """What the measures' two distances in pixels decide, for JSON.
+
+    tolerance: the fidelity (F) of the drawings themselves, of the best results with the reference's lines, and of references.
+    gap: for sketches that are whole or have six cuts, of 3 or 5 px: the share of them that close two regions or more, and the
+    leakage of the best results with a bleeding of 4 px.
+    """
+    from src.metrics.lines import sketch_fidelity
+    from src.metrics.palette import lab
+    from src.metrics.regions import closed_regions, countable, leakage, of_one_colour
+
+    row = tasks(drawings)[0]
+    sketches = [drawing.sketch for drawing in drawings]
+    shown = {
+        "drawing": [drawing.color for drawing in drawings],
+        "lines 1": [result(task, "lines", 1) for task in row],
+        "reference": [task.reference() for task in row],
+    }
+    truths = [lab(drawing.color) for drawing in drawings]
+    bleeding = [lab(result(task, "bleeding", 4)) for task in row]
+    tolerances = [
+        {"pixels": pixels}
+        | {name: float(np.nanmean(sketch_fidelity(made, sketches, pixels)["fidelity"])) for name, made in shown.items()}
+        for pixels in TOLERANCES
+    ]
+    gaps = []
+    for pixels in GAPS:
+        gaps.append({"pixels": pixels})
+        for width in CUTS:
+            rng = np.random.default_rng(seed)
+            regions = [
+                countable(of_one_colour(closed_regions(cut(sketch, width, rng), pixels), truth))
+                for sketch, truth in zip(sketches, truths, strict=True)
+            ]
+            leaks = np.array([leakage(image, one) for image, one in zip(bleeding, regions, strict=True)])
+            gaps[-1] |= {f"closed, cuts {width}": float(np.mean(~np.isnan(leaks)))}
+            gaps[-1] |= {f"leakage, cuts {width}": float(np.nanmean(leaks)) if not np.isnan(leaks).all() else float("nan")}
+    return {"tolerance": tolerances, "gap": gaps}
+
+
+def cut(sketch: Images, width: int, rng: np.random.Generator, number: int = 6) -> Images:
+    """A sketch, uint8 [H, W], with some squares of `width` pixels on its lines erased."""
+    from src.metrics.lines import LINE
+
+    erased, (ys, xs) = sketch.copy(), np.nonzero(sketch < LINE)
+    for place in rng.integers(len(ys), size=number):
+        y, x = max(ys[place] - width // 2, 0), max(xs[place] - width // 2, 0)
+        erased[y : y + width, x : x + width] = 255
+    return erased
+
+
 def behaviour(steps: Sequence[NDArray[np.float64]]) -> str:
     """What a measure does over the steps of a family, [N] each and paired, the best results first: rises, falls, stays or is mixed.
 
@@ -223,8 +275,10 @@ def behaviours(numbers: dict[tuple[str, float], dict[str, NDArray[np.float64]]])
     }
 
 
-def summary(numbers: dict[tuple[str, float], dict[str, NDArray[np.float64]]]) -> dict[str, Any]:
-    """Means with 95 % intervals by case and measure, and what each measure does and should do, for JSON."""
+def summary(
+    numbers: dict[tuple[str, float], dict[str, NDArray[np.float64]]], chosen: dict[str, list[dict[str, float]]]
+) -> dict[str, Any]:
+    """Means with 95 % intervals by case and measure, what each measure does and should do, and `choices`, for JSON."""
     from src.metrics.intervals import mean_interval
 
     return {
@@ -236,6 +290,7 @@ def summary(numbers: dict[tuple[str, float], dict[str, NDArray[np.float64]]]) ->
         ],
         "behaviour": behaviours(numbers),
         "should": SHOULD,
+        "choices": chosen,
     }
 
 
@@ -266,7 +321,21 @@ def page(report: dict[str, Any]) -> str:
         *head,
         *rows,
         "",
+        "Fidelity (F) by the tolerance of lines in pixels.",
+        "",
+        *_table(report["choices"]["tolerance"]),
+        "",
+        "By the radius in pixels that closes gaps, for sketches with six cuts of so many pixels: the share that close two regions "
+        "or more, and the leakage of results with a bleeding of 4 px.",
+        "",
+        *_table(report["choices"]["gap"]),
+        "",
     ])  # fmt: skip
+
+
+def _table(rows: Sequence[dict[str, float]]) -> list[str]:
+    values = [[f"{row['pixels']:g}", *(f"{value:.3f}" for name, value in row.items() if name != "pixels")] for row in rows]
+    return [f"| {' | '.join(line)} |" for line in (list(rows[0]), ["---"] * len(rows[0]), *values)]
 
 
 def _cell(value: dict[str, float]) -> str:

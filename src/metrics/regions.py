@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from src.metrics.lines import LINE
 
-GAP = 2.0  # pixels: the radius of the ball, which passes no gap narrower than about twice that
+GAP = 3.0  # pixels: the radius of the ball, which passes no gap narrower than about twice that
 ONE_COLOUR = 10.0  # Lab units: a pixel of the truth that is farther from its region's median has another colour
 LEAST_PIXELS = 12  # a region of fewer pixels beside its borders says little
 FLOOR = 5.0  # Lab units: about twice what is just noticeable, so that a nearly uniform picture has nothing that could leak
