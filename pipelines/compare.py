@@ -12,7 +12,7 @@ def main(arguments: list[str]) -> None:
     chosen = values[what]
     overrides = [f"{key}={value}".replace(" ", "") for key, value in chosen["config"].items()]
     out = continued(Path("evaluation") / values["scale"] / what, code_hash(what))
-    config = stage_config([*overrides, f"out={out}"], "evaluate")
+    config = stage_config([*overrides, f"table={what}", f"out={out}"], "evaluate")
     evaluate(config, [Path(folder.format(scale=values["scale"])) for folder in chosen["runs"]])
 
 

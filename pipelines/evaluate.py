@@ -10,7 +10,7 @@ def main(arguments: list[str]) -> None:
     (family,) = arguments
     scale = params()["scale"]
     out = continued(Path("evaluation") / scale / family, code_hash("evaluate"))
-    config = stage_config([f"gs={params()['guidance']}".replace(" ", ""), f"out={out}"], "evaluate")
+    config = stage_config(["table=table1", f"gs={params()['guidance']}".replace(" ", ""), f"out={out}"], "evaluate")
     folders = sorted(p.parent for p in Path("runs", scale, family).glob("*/model.safetensors"))
     evaluate(config, folders)
 

@@ -4,18 +4,27 @@ import shutil
 from pathlib import Path
 
 from pipelines import params, run_stage, stage_config
-from src.evaluate import Pairs
+from src.document import markdown
+from src.document import page as html_page
+from src.evaluate import held_out_pairs
 from src.files import write_json
+from src.findings import findings
+from src.held_out import Pairs
+from src.metrics.samples import too_small
 from src.report import (
+    DIMENSIONS,
     NOTE,
     ablation_grid,
     curves,
+    draw_curves,
     edits_sequence,
     edits_series,
     finished_figure,
     guidance_grid,
     load_edits,
     load_results,
+    made_table,
+    measure_tables,
     page,
     save_png,
     summary,
@@ -24,8 +33,10 @@ from src.report import (
     write_table,
     write_text,
 )
+from src.tracking import log_parent
 
 ROWS, GRID_GS = 8, "2"
+DASHBOARDS = "http://127.0.0.1:5000"  # of `make mlflow`
 
 
 def main(_: list[str]) -> None:
@@ -36,18 +47,20 @@ def main(_: list[str]) -> None:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     ablation = {name: r for family in values["families"] for name, r in load_results(evaluation / family).items()}
     ours, finished = load_results(evaluation / "table2"), load_results(evaluation / "finished")
-    split = Path(config.data.root) / "val"
-    pairs = Pairs(split, config.scale.evaluation.images, config.seed)
-    shown = Pairs(split, values["finished"]["config"]["scale.evaluation.images"], config.seed)
+    others = load_results(evaluation / "others")
+    pairs = held_out_pairs(config)
+    shown = Pairs(Path(config.data.root) / "val", values["finished"]["config"]["scale.evaluation.images"], config.seed)
 
-    note = NOTE.format(size=config.data.size, scale=scale, images=len(pairs))
-    one, two = table1(ablation, guidance), table2(ours, values["table2"]["config"]["gs"])
+    warning = too_small(len(pairs), DIMENSIONS["FD-EffNet"]) or ""
+    note = NOTE.format(size=config.data.size, scale=scale, images=len(pairs), warning=warning)
+    one, two = table1(ablation, guidance), table2(ours, others, values["table2"]["config"]["gs"])
     first = write_table(one, out / "table1", f"Table 1 at scale {scale}: ablation models, VP sigmas", note)
     second = write_table(two, out / "table2", f"Table 2 at scale {scale}: against baselines, Karras sigmas", note)
-    write_text(out / "curves.csv", curves(one))
-    gs = GRID_GS if GRID_GS in next(iter(ablation.values()))["images_by_gs"] else f"{guidance[0]:g}"
+    write_text(out / "curves.csv", curves(ablation, guidance))
+    plots = draw_curves(ablation, guidance, out / "figures")
+    gs = GRID_GS if GRID_GS in next(iter(ablation.values()))["images_by_cell"] else f"{guidance[0]:g}"
     save_png(out / "figures" / "ablation_grid.png", ablation_grid(ablation, pairs, gs, ROWS))
-    best = next(iter(finished.values()))
+    best = next(iter(ablation.values()))
     save_png(out / "figures" / "guidance_grid.png", guidance_grid(ablation.get("Noisy-0 (7 epochs)", best), pairs, ROWS))
     for name, report in finished.items():
         save_png(out / "figures" / finished_figure(name), guidance_grid(report, shown, ROWS))
@@ -58,9 +71,15 @@ def main(_: list[str]) -> None:
             save_png(out / "figures" / "edits_sequence.png", edits_sequence(report))
     shutil.rmtree(out / "metrics", ignore_errors=True)
     (out / "metrics").mkdir()
-    for name, numbers in summary(one, finished).items():
+    for name, numbers in summary(ablation, finished).items():
         write_json(out / "metrics" / f"{name}.json", numbers)
-    write_text(out / "README.md", page(scale, gs, first, second, finished, ablation, edits))
+    made = made_table({"Table 1": ablation, "Table 2": {**ours, **others}, "Shipped colorizers": finished}, DASHBOARDS)
+    measures = measure_tables(ablation, guidance)
+    blocks = page(scale, gs, [*first, *second], measures, plots, findings(ablation), finished, ablation, edits, made)
+    write_text(out / "README.md", markdown(blocks))
+    write_text(out / "index.html", html_page(f"Report at scale {scale}", blocks, out))
+    for table, stem in (("table1", first), ("table2", second)):
+        log_parent(config, table, markdown(stem))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from src.backbone.parts import Backbone, save_weights
 from src.config import plain
-from src.evaluate import Pairs, colorize
 from src.files import UserError
+from src.held_out import Pairs, colorize
 
 
 class Grids(lightning.Callback):

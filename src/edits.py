@@ -75,7 +75,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What `src.evaluate.colorize` samples: sketches uint8 [N, H, W], tokens [N, 1 + n, D], seeds."""
+    """What `src.held_out.colorize` samples: sketches uint8 [N, H, W], tokens [N, 1 + n, D], seeds."""
 
     sketches: np.ndarray
     tokens: np.ndarray
@@ -143,6 +143,7 @@ def evaluate_edits(config: DictConfig) -> list[dict[str, Any]]:
     import torch
 
     from src.backbone.parts import load_backbone
+    from src.document import markdown
     from src.report import edits_tables
 
     backbone = load_backbone(config.backbone).to("cuda" if torch.cuda.is_available() else "cpu")
@@ -150,7 +151,7 @@ def evaluate_edits(config: DictConfig) -> list[dict[str, Any]]:
     if len(able) < config.drawings:
         raise UserError(f"{len(able)} held-out drawings have a region to edit, {config.drawings} were asked for. Lower drawings.")
     reports = [_evaluate_one(config, Path(folder), backbone, able) for folder in config.checkpoints]
-    print("\n".join(edits_tables(reports)))
+    print(markdown(edits_tables(reports)))
     return reports
 
 
@@ -158,8 +159,8 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
     import time
 
     from src.data.columns import contents, read_index
-    from src.evaluate import colorize
     from src.files import config_hash, file_sha256, write_atomically, write_json
+    from src.held_out import colorize
     from src.model.colorizer import load_colorizer
 
     colorizer, card = load_colorizer(folder / "model", backbone.fingerprint)
@@ -197,7 +198,13 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
         "unedited": unedited,
         **{f"edited_{name}": images for name, images in results.items()},
     }
-    report = {"name": path.stem, "kind": colorizer.kind, "identity": identity, **settings, **measure(asked, unedited, results)}
+    report = {
+        "name": path.stem,
+        "kind": colorizer.kind,
+        "identity": identity,
+        **settings,
+        **measure(asked, unedited, results, backbone),
+    }
     if colorizer.kind == "attention":
         report["in_sequence"], pictures = sequences(able, config, options, backbone, coloured)
         arrays |= {f"sequence_{name}": images for name, images in pictures.items()}
@@ -276,18 +283,25 @@ def sequences(
     }
 
 
-def measure(asked: Sequence[Request], unedited: np.ndarray, results: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Text response by target scale and for the repainted reference, by colour at the largest scale, and whether it is monotone.
+def measure(asked: Sequence[Request], unedited: np.ndarray, results: dict[str, np.ndarray], backbone: Any) -> dict[str, Any]:
+    """Text response by target scale and for the repainted reference, by colour at the largest scale, and whether it is monotone;
+    `direction` is the directional similarity by the backbone's CLIP.
 
     Intervals take drawings, not edits, as independent trials.
     """
-    from src.metrics.text_response import monotone, text_response
+    from src.metrics.features import clip_features
+    from src.metrics.text_response import directional_similarity, monotone, text_response
 
     trials = len({request.drawing.key for request in asked})
+    clip = clip_features(backbone).call
+    own, new = (backbone.text(list(words)).cpu().numpy() for words in zip(*(request.words for request in asked), strict=True))
+    before = clip(unedited)
     responses = {
         name: [
-            text_response(before, after, r.drawing.regions, r.drawing.ink, r.region, r.colour)
-            for r, before, after in zip(asked, unedited, images, strict=True)
+            {**text_response(old, after, r.drawing.regions, r.drawing.ink, r.region, r.colour), "direction": float(direction)}
+            for r, old, after, direction in zip(
+                asked, unedited, images, directional_similarity(before, clip(images), own, new), strict=True
+            )
         ]
         for name, images in results.items()
     }
@@ -322,6 +336,7 @@ def _summary(responses: Sequence[dict[str, float]], trials: int) -> dict[str, An
         "closer": _share([r["closer"] for r in responses], trials),
         "named": _share([r["named"] for r in responses], trials),
         "distance": float(np.mean([r["distance"] for r in responses])),
+        "direction": float(np.nanmean([r["direction"] for r in responses])),
         **{name: change(name) for name in ("region", "others", "background")},
     }
 

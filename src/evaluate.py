@@ -1,273 +1,271 @@
-"""Evaluates a trained colorizer on held-out sketches with shuffled references: `python -m src.evaluate checkpoint=runs/...`."""
+"""Evaluates on held-out sketches with shuffled references: `python -m src.evaluate checkpoint=runs/...`.
+
+Any other method's pictures get the same numbers: `export=<folder>` writes what to colour, `results=<folder>` measures it.
+"""
 
 import copy
+import hashlib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import hydra
 import numpy as np
 from omegaconf import DictConfig
 
 from src.config import CONF
-from src.data.storage import Location
 from src.entry import quoted, reported
 from src.files import UserError
+from src.held_out import Pairs, colorize, export, results_of
+from src.measure import Measurer, Samples, entanglement_numbers
+
+OUTSIDE = "-"  # the cell of a method whose guidance scale is its own affair
 
 
-class Pairs:
-    """Held-out sketches, each with another drawing as its reference (the evaluation of Tables 1 and 2).
+class Cell(NamedTuple):
+    """A place in a table: guidance scales of reference and sketch, or None for a method that is not ours."""
 
-    `sketches` uint8 [N, H, W], `references` and `truths` uint8 [N, H, W, 3], `tokens` half [N, 1 + n, D], `keys`, `seeds`, and
-    `contents`, a hash of the bytes of each column that they are from.
-    Which rows, which partners and which noise depend on (count, seed) alone.
-    """
+    gs: float | None
+    sgs: float = 1.0
 
-    def __init__(self, split: Location, count: int, seed: int, backbone: Any = None, size: int | None = None) -> None:
-        """`backbone` makes the tokens where the split has no column of them. Drawings are cut to a square of `size`, if given."""
-        from src.data.columns import contents
-        from src.data.loader import Table
-        from src.data.storage import folder
-
-        cached = backbone is None or "tokens" in folder(split).folders()
-        table = Table(split, ["color", "sketch", *(["tokens"] if cached else [])], [(size, size)] if size else [])
-        if count > len(table):
-            raise UserError(f"{split} has {len(table)} rows, {count} were asked for. Lower evaluation.images or raise variants.")
-        rows = np.random.default_rng(seed).permutation(len(table))[:count]
-        chosen = [table[int(row)] for row in rows]
-        partner = partners([_drawing(sample["key"]) for sample in chosen])
-        self.contents = {name: contents(column.index) for name, column in table.columns.items()}
-        self.keys = [sample["key"] for sample in chosen]
-        self.seeds = [seed * 1_000_003 + int(row) for row in rows]
-        self.sketches = np.stack([s["sketch"].numpy() for s in chosen])
-        self.truths = np.stack([s["color"].numpy() for s in chosen])
-        self.references = self.truths[partner]
-        if cached:
-            self.tokens = np.stack([chosen[i]["tokens"].half().numpy() for i in partner])
-        else:
-            self.tokens = _tokens(self.references, backbone)
-
-    def __len__(self) -> int:
-        return len(self.keys)
+    def __str__(self) -> str:
+        return OUTSIDE if self.gs is None else f"{self.gs:g}" + (f"/{self.sgs:g}" if self.sgs != 1 else "")
 
 
-def _tokens(images: np.ndarray, backbone: Any) -> np.ndarray:
-    import torch
-
-    from src.backbone.parts import to_input
-
-    with torch.inference_mode():
-        parts = [backbone.tokens(to_input(torch.from_numpy(image)[None])).cpu().half().numpy() for image in images]
-    return np.concatenate(parts)
-
-
-def _drawing(key: str) -> str:
-    return key.rpartition("_")[0]
-
-
-def partners(drawings: Sequence[str]) -> np.ndarray:
-    """For each place another place with another drawing: the smallest rotation of the list that has no fixed drawing."""
-    count = len(drawings)
-    for shift in range(1, count):
-        order = np.roll(np.arange(count), -shift)
-        if all(drawings[i] != drawings[j] for i, j in enumerate(order.tolist())):
-            return order
-    raise UserError(f"{count} drawings cannot be paired with other ones. Raise evaluation.images.")
-
-
-def colorize(
-    colorizer: Any, backbone: Any, pairs: Pairs, rows: slice = slice(None), *, sampler: Mapping[str, Any], **options: Any
-) -> np.ndarray:
-    """Results uint8 [N, H, W, 3] of some rows of the pairs, in one batch, on the colorizer's and the backbone's device.
-
-    sampler: `conf/sampler`; options: what else `sample` takes.
-    """
-    import torch
-
-    from src.backbone.parts import sketch_to_input
-    from src.sampling.sampler import sample
-
-    device = next(colorizer.parameters()).device
-    latents = sample(
-        colorizer,
-        sketch_to_input(torch.from_numpy(pairs.sketches[rows])).to(device),
-        torch.from_numpy(pairs.tokens[rows]).to(device).float(),
-        pairs.seeds[rows],
-        latent_channels=backbone.latent_channels,
-        factor=backbone.size // backbone.latent_size,
-        **sampler,
-        **options,
-    )
-    with torch.inference_mode():
-        return backbone.decode(latents).cpu().numpy()
+def cells_of(config: DictConfig) -> list[Cell]:
+    """Every GS at SGS 1, then every SGS at one GS."""
+    along_gs = [Cell(gs) for gs in config.gs]
+    return list(dict.fromkeys([*along_gs, *(Cell(config.sgs_at, sgs) for sgs in config.sgs if sgs != 1)]))
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 @reported
 def main(config: DictConfig) -> None:
-    if config.checkpoint is None:
-        raise UserError("Which model? Give checkpoint=<a run's folder>.")
-    evaluate(config, [Path(config.checkpoint)])
+    asked = [key for key in ("checkpoint", "results", "export") if config[key] is not None]
+    if len(asked) != 1:
+        raise UserError("Give one of checkpoint=<a run's folder>, results=<a folder of pictures> and export=<an empty folder>.")
+    if config.checkpoint is not None:
+        evaluate(config, [Path(config.checkpoint)])
+    elif config.results is not None:
+        evaluate_folder(config, Path(config.results))
+    else:
+        export(held_out_pairs(config), Path(config.export))
+
+
+def held_out_pairs(config: DictConfig) -> Pairs:
+    """The pairs that a configuration evaluates on."""
+    return Pairs(_split(config), config.scale.evaluation.images, config.seed, size=_square(config), own=config.own_references)
+
+
+def _split(config: DictConfig) -> Path:
+    return Path(config.data.root) / "val"
+
+
+def _square(config: DictConfig) -> int | None:
+    return config.backbone.size if config.scale.buckets else None
 
 
 def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Samples each run at every guidance scale, writes `<out>/<name>.json` and `<name>.npz`, and adds the numbers to MLflow.
+    """Samples each run in every cell, writes `<out>/<name>.json` and `<name>.npz`, and puts the numbers into MLflow.
 
-    A guidance scale whose result is there already, for the same weights and settings, is not sampled again.
+    A cell whose result is there already, for the same weights and settings, is not sampled again.
     """
     from src.backbone.parts import load_backbone
 
     backbone = load_backbone(config.backbone)
-    split = Path(config.data.root) / "val"
-    pairs = Pairs(split, config.scale.evaluation.images, config.seed)
-    return [_evaluate_one(config, folder, backbone, pairs, split) for folder in folders]
+    pairs = held_out_pairs(config)
+    measurer: list[Measurer] = []  # made when first needed: an evaluation that is up to date loads no network
+
+    def measuring() -> Measurer:
+        if not measurer:
+            measurer.append(Measurer(pairs, _split(config), backbone, _square(config)))
+        return measurer[0]
+
+    return [_evaluate_one(config, folder, backbone, pairs, measuring) for folder in folders]
 
 
-def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, pairs: Pairs, split: Path) -> dict[str, Any]:
+def evaluate_folder(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Measures the pictures of another method as `evaluate` does ours, into `<out>/<name>.json` and `<name>.npz`."""
+    from src.backbone.parts import load_backbone
+
+    name = config.name or folder.name
+    if Path(name).name != name or name.startswith("."):
+        raise UserError(f"name is {name!r}; give a name that a file can have.")
+    pairs = held_out_pairs(config)
+    images = {str(Cell(None)): results_of(pairs, folder)}
+    backbone = load_backbone(config.backbone)
+    numbers, samples = Measurer(pairs, _split(config), backbone, _square(config)).numbers(images[OUTSIDE])
+    report = {
+        "name": name,
+        "identity": hashlib.sha256(images[OUTSIDE].tobytes()).hexdigest(),
+        "images": len(pairs),
+        "cells": {OUTSIDE: {"gs": None, "sgs": None}},
+        "measures": _by_measure({OUTSIDE: numbers}),
+        "made_from": {"data": pairs.contents},
+    }
+    return _written(config, report, images, {OUTSIDE: samples}, pairs)
+
+
+def _evaluate_one(
+    config: DictConfig, folder: Path, backbone: Any, pairs: Pairs, measuring: Callable[[], Measurer]
+) -> dict[str, Any]:
     import shutil
-    import time
 
     from src.config import plain
-    from src.files import config_hash, file_sha256, write_atomically, write_json
+    from src.files import config_hash, file_sha256
     from src.metrics.features import available
     from src.model.colorizer import load_colorizer
-    from src.sampling.batch import devices, in_batches, replica
 
     colorizer, card = load_colorizer(folder / "model", backbone.fingerprint)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{card.get('name', folder.name)}.json"
     noise_level = config.noise_level if colorizer.kind == "attention" else 0.0  # CLS models have no local tokens
-    sampler, batch = plain(config.sampler), config.scale.evaluation.batch
-    settings = {"sampler": sampler, "noise_level": noise_level, "sgs": config.sgs, "images": len(pairs)}
-    identity = config_hash(
-        settings
-        | {"weights": file_sha256(folder / "model.safetensors"), "backbone": backbone.fingerprint}
-        | {"rows": pairs.keys, "data": pairs.contents, "features": available()}
-    )
+    settings = {"sampler": plain(config.sampler), "noise_level": noise_level, "images": len(pairs), "own": pairs.own}
+    made_from = {"checkpoint": file_sha256(folder / "model.safetensors"), "backbone": backbone.fingerprint, "data": pairs.contents}
+    entangled = config.scale.evaluation.entangled
+    identity = config_hash(settings | made_from | {"rows": pairs.keys, "features": available(), "entangled": entangled})
     parts = out / f".{path.stem}.{identity[:12]}"
-    wanted = {f"{gs:g}": gs for gs in config.gs}
-    earlier, images = _earlier(path, identity)
-    missing = [gs for name, gs in wanted.items() if name not in images]
+    wanted = {str(cell): cell for cell in cells_of(config)}
+    earlier, images, samples = _earlier(path, identity)
+    missing = {name: cell for name, cell in wanted.items() if name not in images}
     if earlier and list(images) == list(wanted):
         print(f"{path} is up to date")
         return earlier
+    known = {name: {measure: column[name] for measure, column in earlier["measures"].items() if name in column} for name in images}
     rate = earlier.get("evaluations_per_second")
     if missing:
-        began = time.perf_counter()
-        replicas = {d: (replica(colorizer, d, config.precision, config.compile), copy.deepcopy(backbone).to(d)) for d in devices()}
-        for gs in missing:
-            options: dict[str, Any] = {"sampler": sampler, "gs": gs, "sgs": config.sgs, "noise_level": noise_level}
-
-            def job(rows: slice, device: Any, options: dict[str, Any] = options) -> np.ndarray:
-                return colorize(*replicas[device], pairs, rows, **options)
-
-            images[f"{gs:g}"] = in_batches(job, len(pairs), batch, list(replicas), parts / f"gs{gs:g}")
-        seconds = time.perf_counter() - began
-        passes = sum(1 + (gs != 1) + (config.sgs != 1) for gs in missing)
-        evaluations = len(pairs) * config.sampler.steps * passes
-        rate = evaluations / seconds
-        print(f"{path.stem}: {seconds:.0f} s, {rate:.0f} U-Net evaluations/s", flush=True)
-    images = {name: images[name] for name in wanted}
+        sampled = _Sampled(config, colorizer, backbone, settings, parts)
+        for name, cell in missing.items():
+            images[name] = sampled(pairs, cell)
+            known[name], samples[name] = measuring().numbers(images[name])
+        if entangled:
+            _entangle(config, pairs, missing, sampled, known, samples)
+        rate = sampled.rate
+        print(f"{path.stem}: {sampled.seconds:.0f} s of sampling, {rate:.0f} U-Net evaluations/s", flush=True)
     report = {
         "name": path.stem,
         "identity": identity,
-        "sampler": settings["sampler"],
-        "noise_level": noise_level,
-        "images": len(pairs),
+        "folder": str(folder),
+        **settings,
         "evaluations_per_second": rate,
-        "mlflow_run": card.get("mlflow_run"),
+        "cells": {name: {"gs": cell.gs, "sgs": cell.sgs} for name, cell in wanted.items()},
         "validation": {key: card.get(key) for key in ("val_loss", "val_loss_without_reference")},
-        **_joined(earlier, measure({name: images[name] for name in map("{:g}".format, missing)}, pairs, split), wanted),
+        "measures": _by_measure({name: known[name] for name in wanted}),
+        "made_from": made_from | {"training_run": card.get("mlflow_run")},
     }
-    arrays: dict[str, Any] = {f"gs{name}": array for name, array in images.items()}
-    write_atomically(out / f"{path.stem}.npz", lambda f: np.savez_compressed(f, **arrays))
-    _track(config, report, images, pairs)
-    write_json(path, report)
+    report = _written(config, report, {name: images[name] for name in wanted}, {name: samples[name] for name in wanted}, pairs)
     shutil.rmtree(parts, ignore_errors=True)
     return report
 
 
-def _earlier(path: Path, identity: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The report of an earlier evaluation of the same weights in the same way, and its pictures by guidance scale."""
+class _Sampled:
+    """Samples pairs in cells, with a copy of the network on each device, and counts its work."""
+
+    def __init__(self, config: DictConfig, colorizer: Any, backbone: Any, settings: Mapping[str, Any], parts: Path) -> None:
+        from src.sampling.batch import devices, replica
+
+        self.kind, self.settings, self.parts, self.batch = colorizer.kind, settings, parts, config.scale.evaluation.batch
+        self.replicas = {
+            d: (replica(colorizer, d, config.precision, config.compile), copy.deepcopy(backbone).to(d)) for d in devices()
+        }
+        self.seconds, self.evaluations = 0.0, 0
+
+    @property
+    def rate(self) -> float:
+        """U-Net evaluations, of one drawing each, a second."""
+        return self.evaluations / self.seconds
+
+    def __call__(self, pairs: Pairs, cell: Cell, name: str = "") -> np.ndarray:
+        """Results uint8 [N, H, W, 3]; name: of the pairs, where a cell is sampled with several."""
+        import time
+
+        from src.sampling.batch import in_batches
+
+        options = {"sampler": self.settings["sampler"], "noise_level": self.settings["noise_level"], "gs": cell.gs, "sgs": cell.sgs}
+        began = time.perf_counter()
+        results = in_batches(
+            lambda rows, device: colorize(*self.replicas[device], pairs, rows, **options),
+            len(pairs), self.batch, list(self.replicas), self.parts / f"{str(cell).replace('/', '_')}{name}",
+        )  # fmt: skip
+        self.seconds += time.perf_counter() - began
+        self.evaluations += len(pairs) * self.settings["sampler"]["steps"] * (1 + (cell.gs != 1) + (cell.sgs != 1))
+        return results
+
+
+def _entangle(
+    config: DictConfig,
+    pairs: Pairs,
+    missing: Mapping[str, Cell],
+    sampled: _Sampled,
+    known: dict[str, dict[str, Any]],
+    samples: dict[str, Samples],
+) -> None:
+    """Adds entanglement along GS, of different drawings with two references each; at the highest GS also with permuted tokens."""
+    own, other = (p.of_different_drawings(config.scale.evaluation.entangled) for p in (pairs, pairs.with_other_references()))
+    for name, cell in missing.items():
+        if cell.sgs != 1:
+            continue
+        seconds = {"entanglement": other}
+        if cell.gs == max(config.gs) and sampled.kind == "attention":  # a CLS model has one token
+            seconds["entanglement permuted"] = own.with_permuted_tokens()
+        first = sampled(own, cell, "-own")
+        for measure, second in seconds.items():
+            results = np.stack([first, sampled(second, cell, f"-{measure}")])
+            known[name][measure], samples[name][measure] = entanglement_numbers(results, own.drawings)
+
+
+def _earlier(path: Path, identity: str) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Samples]]:
+    """The report of an earlier evaluation of the same weights in the same way, with its pictures and values by cell."""
     if not path.exists() or (report := json.loads(path.read_text()))["identity"] != identity:
-        return {}, {}
+        return {"measures": {}}, {}, {}
     with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-        return report, {name.removeprefix("gs"): arrays[name] for name in arrays.files if name[2:] in report["palette_closer"]}
+        images = {cell: arrays[f"images {cell}"] for cell in report["cells"]}
+        samples: dict[str, Samples] = {cell: {} for cell in images}
+        for name in arrays.files:
+            kind, cell, *measure = name.split(" ", 2)
+            if kind == "samples":
+                samples[cell][measure[0]] = arrays[name]
+    return report, images, samples
 
 
-def _joined(earlier: dict[str, Any], new: dict[str, Any], wanted: Iterable[str]) -> dict[str, Any]:
-    """What `measure` gives for all wanted guidance scales, of which an earlier report has some."""
+def _by_measure(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Numbers by cell and measure as numbers by measure and cell, in the order of tables."""
+    from src.measure import MEASURES
 
-    def column(old: dict[str, Any], fresh: dict[str, Any]) -> dict[str, Any]:
-        return {gs: fresh[gs] if gs in fresh else old[gs] for gs in wanted}
-
-    known = earlier.get("distances", {})
-    return {
-        "distances": {name: column(known.get(name, {}), fresh) for name, fresh in new["distances"].items()},
-        "palette_closer": column(earlier.get("palette_closer", {}), new["palette_closer"]),
-    }
+    return {m: column for m in MEASURES if (column := {cell: numbers[m] for cell, numbers in cells.items() if m in numbers})}
 
 
-def measure(results: dict[str, np.ndarray], pairs: Pairs, split: Path) -> dict[str, Any]:
-    """Frechet distances with 95 % intervals, and colour transfer, each by guidance scale (as text: JSON has no other keys)."""
-    from src.metrics.features import available, extractor
-    from src.metrics.frechet import bootstrap_interval, distance_of_features
-    from src.metrics.palette import closer_share
+def _written(
+    config: DictConfig, report: dict[str, Any], images: dict[str, np.ndarray], samples: dict[str, Samples], pairs: Pairs
+) -> dict[str, Any]:
+    """The report with its run in MLflow; arrays and report are in `config.out` then."""
+    from src.files import write_atomically, write_json
+    from src.tracking import address, log_evaluation
 
-    distances: dict[str, dict[str, Any]] = {}
-    for name in available():
-        features = extractor(name)
-        real = reference_features(split, name)
-        column: dict[str, Any] = {}
-        for gs, images in results.items():
-            ours = features.call(images)
-            low, high = bootstrap_interval(ours, real)
-            column[gs] = {"value": distance_of_features(ours, real), "low": low, "high": high}
-        distances[features.distance_name] = column
-    palette = {
-        gs: dict(zip(("share", "low", "high"), closer_share(list(images), list(pairs.references)), strict=True))
-        for gs, images in results.items()
-    }
-    return {"distances": distances, "palette_closer": palette}
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, Any] = {f"images {cell}": array for cell, array in images.items()}
+    arrays |= {f"samples {cell} {name}": values for cell, column in samples.items() for name, values in column.items()}
+    write_atomically(out / f"{report['name']}.npz", lambda f: np.savez_compressed(f, **arrays))
+    training = address(report["made_from"].get("training_run"), config.tracking_uri)
+    row = log_evaluation(config, report, samples, pairs.keys, _grid(images, pairs))
+    report |= {"runs": {"training": training, "evaluation": row}}
+    write_json(out / f"{report['name']}.json", report)
+    return report
 
 
-def reference_features(split: Path, name: str) -> np.ndarray:
-    """Features of all real drawings of a split, kept beside the data, under the hash of their column."""
-    from src.data.columns import Column
-    from src.data.images import array_bytes, array_from, from_bytes, image_in
-    from src.files import write_atomically
-    from src.metrics.features import extractor
-
-    column = Column(split / "color")
-    path = split.parent / "features" / f"{split.name}-{name}-{column.index['config'][:12]}.npy"
-    if not path.exists():
-        features = extractor(name).call(np.stack([from_bytes(image_in(sample)) for _, sample in column]))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda f: f.write(array_bytes(features)))
-    return array_from(path.read_bytes())
-
-
-def _track(config: DictConfig, report: dict[str, Any], results: dict[str, np.ndarray], pairs: Pairs) -> None:
-    """Adds FD against GS and the guidance grid to the run that trained the model, if it was tracked here."""
+def _grid(images: Mapping[str, np.ndarray], pairs: Pairs) -> np.ndarray:
+    """Sketch, reference and results of the first eight pairs, a column a cell."""
     from src.grids import rows_image
-    from src.tracking import log_image, log_table
+    from src.report import cell_title
 
-    run_id = report["mlflow_run"]
-    if run_id is None:
-        return
-    sigmas = config.sampler.sigmas
-    for distance, column in report["distances"].items():
-        log_table(run_id, {float(gs): v["value"] for gs, v in column.items()}, f"{distance}/{sigmas}", config.tracking_uri)
-    closer = {float(gs): v["share"] for gs, v in report["palette_closer"].items()}
-    log_table(run_id, closer, f"palette_closer/{sigmas}", config.tracking_uri)
-    shown = [pairs.sketches[:8], pairs.references[:8], *(images[:8] for images in results.values())]
-    titles = ["sketch", "reference", *(f"GS-{gs}" for gs in results)]
-    log_image(run_id, rows_image(shown, titles), f"guidance-{sigmas}.png", config.tracking_uri)
+    shown = [pairs.sketches[:8], pairs.references[:8], *(array[:8] for array in images.values())]
+    return rows_image(shown, ["sketch", "reference", *(cell_title(cell) for cell in images)])
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = quoted(sys.argv[1:], ("checkpoint", "out"))
+    sys.argv[1:] = quoted(sys.argv[1:], ("checkpoint", "results", "export", "out", "name"))
     main()

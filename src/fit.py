@@ -16,8 +16,8 @@ from src.config import plain
 from src.data.buckets import bucket_sizes
 from src.data.loader import EpochLoader, Table
 from src.data.storage import folder as place
-from src.evaluate import Pairs
 from src.files import UserError
+from src.held_out import Pairs
 from src.model.checkpoint import Checkpoints, WholeCheckpoints
 from src.model.colorizer import Colorizer, pretrained
 from src.model.ema import PowerEMA, reconstruct

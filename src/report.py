@@ -1,69 +1,94 @@
-"""Tables 1 and 2, their figures and a page about them, from evaluation results. Ours stand beside the paper's numbers."""
+"""Tables 1 and 2, what else was measured, their figures, and the page about them. Ours stand beside the paper's numbers."""
 
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from src.document import Block, Bullets, Figure, Heading, Table, Text, anchor, markdown
 from src.files import write_atomically, write_json
 from src.grids import rows_image
+from src.measure import MEASURES, Measure, shown
+
+Results = Mapping[str, Mapping[str, Any]]  # evaluation reports by the name of the model
 
 PAPER = json.loads((Path(__file__).parent / "paper_tables.json").read_text(encoding="utf-8"))
 NOTE = (
-    "Ours are another data set (OpenMoji, {size} px), another scale ({scale}) and, unless the column says FID, other features "
+    "Ours are another data set (OpenMoji, {size} px), another scale ({scale}) and, unless the table says FID, other features "
     "than the paper's: compare rows with rows, never a number of ours with one of the paper's. "
-    "Ours are over {images} results a cell, fewer samples than feature dimensions; brackets hold the 95 % bootstrap interval."
+    "Brackets hold the 95 % bootstrap interval over {images} results a cell. {warning}"
 )
+DISTANCES = ("FID", "FD-EffNet", "FD-CLIP")
+# Shown against GS, one line a model.
+CURVES = (
+    "FID", "FD-EffNet", "FD-CLIP", "KD-EffNet", "separation", "structure", "colour", "spurious", "vanished", "leakage",
+    "entanglement", "density", "coverage",
+)  # fmt: skip
+DIMENSIONS = {"FID": 2048, "FD-EffNet": 1280, "FD-CLIP": 128}
 
 
 def load_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """Evaluation reports by run name; `images` holds the sampled pictures by guidance scale."""
+    """Evaluation reports by name, with their pictures by cell in `images_by_cell` and values of each picture in `samples`."""
     reports = {}
     for path in sorted(folder.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
+        report["images_by_cell"], report["samples"] = {}, {cell: {} for cell in report["cells"]}
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            report["images_by_gs"] = {name.removeprefix("gs"): arrays[name] for name in arrays.files}
+            for name in arrays.files:
+                kind, cell, *measure = name.split(" ", 2)
+                if kind == "images":
+                    report["images_by_cell"][cell] = arrays[name]
+                else:
+                    report["samples"][cell][measure[0]] = arrays[name]
         reports[report["name"]] = report
     return reports
 
 
-def table1(results: dict[str, dict[str, Any]], guidance: Sequence[float]) -> list[dict[str, Any]]:
-    """One record a model and guidance scale: the paper's FID and our distances with intervals. Paper's row order first."""
+def in_order(results: Results) -> dict[str, Mapping[str, Any]]:
+    """The paper's rows first, in its order."""
+    known = [name for name in PAPER["table1"]["rows"] if name in results]
+    return {name: results[name] for name in [*known, *(name for name in results if name not in known)]}
+
+
+def table1(results: Results, guidance: Sequence[float]) -> list[dict[str, Any]]:
+    """One record a model and guidance scale: the paper's FID and our distances with intervals."""
     paper = PAPER["table1"]
-    names = [name for name in paper["rows"] if name in results] + [name for name in results if name not in paper["rows"]]
     return [
-        _record(name, results[name], gs, _paper_value(paper["rows"].get(name), paper["columns"], gs))
-        for name in names
+        _record(name, report, f"{gs:g}", gs, _paper_value(paper["rows"].get(name), paper["columns"], gs))
+        for name, report in in_order(results).items()
         for gs in guidance
     ]
 
 
-def table2(results: dict[str, dict[str, Any]], guidance: Sequence[float]) -> list[dict[str, Any]]:
-    """Our row at every guidance scale, then the paper's baselines, which this pipeline does not run yet."""
+def table2(results: Results, others: Results, guidance: Sequence[float]) -> list[dict[str, Any]]:
+    """Our row at every guidance scale, other methods' rows, then the paper's baselines, which this pipeline does not run yet."""
     paper = PAPER["table2"]
     records = [
-        _record(name, report, gs, _paper_value(paper["ours"].get(name), paper["columns"], gs))
+        _record(name, report, f"{gs:g}", gs, _paper_value(paper["ours"].get(name), paper["columns"], gs))
         for name, report in results.items()
         for gs in guidance
     ]
-    return records + [{"model": name, "gs": None, "paper_fid": value, "ours": None} for name, value in paper["baselines"].items()]
+    records += [_record(name, report, "-", None, paper["baselines"].get(name)) for name, report in others.items()]
+    left = {name: value for name, value in paper["baselines"].items() if name not in others}
+    return records + [{"model": name, "gs": None, "paper_fid": value, "ours": None} for name, value in left.items()]
 
 
 def _paper_value(row: Sequence[float] | None, columns: Sequence[str], gs: float) -> float | None:
     return row[columns.index(f"GS-{gs:g}")] if row and f"GS-{gs:g}" in columns else None
 
 
-def _record(name: str, report: dict[str, Any], gs: float, paper: float | None) -> dict[str, Any]:
-    ours = {distance: column.get(f"{gs:g}") for distance, column in report["distances"].items()}
+def _record(name: str, report: Mapping[str, Any], cell: str, gs: float | None, paper: float | None) -> dict[str, Any]:
+    measured = report["measures"]
+    ours = {distance: measured[distance].get(cell) for distance in DISTANCES if distance in measured}
     return {"model": name, "gs": gs, "paper_fid": paper, "ours": ours}
 
 
-def write_table(records: Sequence[dict[str, Any]], stem: Path, title: str, note: str) -> str:
-    """`<stem>.json`, `.csv` and `.md`; returns the Markdown."""
+def write_table(records: Sequence[dict[str, Any]], stem: Path, title: str, note: str) -> list[Block]:
+    """`<stem>.json`, `.csv` and `.md`; returns the blocks of a page, whose headings begin at level 2."""
     write_json(stem.with_suffix(".json"), {"title": title, "note": note, "cells": records})
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
@@ -73,9 +98,10 @@ def write_table(records: Sequence[dict[str, Any]], stem: Path, title: str, note:
             cell = measured or {}
             rows.writerow([r["model"], r["gs"], r["paper_fid"], distance, cell.get("value"), cell.get("low"), cell.get("high")])
     write_text(stem.with_suffix(".csv"), buffer.getvalue())
-    markdown = _markdown(records, title, note)
-    write_text(stem.with_suffix(".md"), markdown)
-    return markdown
+    blocks = _table_blocks(records, title, note)
+    raised = [Heading(block.level - 1, block.text) if isinstance(block, Heading) else block for block in blocks]
+    write_text(stem.with_suffix(".md"), markdown(raised))
+    return blocks
 
 
 def write_text(path: Path, text: str) -> None:
@@ -83,59 +109,117 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda f: f.write(text.encode()))
 
 
-def _markdown(records: Sequence[dict[str, Any]], title: str, note: str) -> str:
-    distances = list(next((r["ours"] for r in records if r["ours"]), {}))
+def _table_blocks(records: Sequence[dict[str, Any]], title: str, note: str) -> list[Block]:
     scales = sorted({r["gs"] for r in records if r["gs"] is not None})
     cells = {(r["model"], r["gs"]): r for r in records}
-    lines = [f"# {title}", "", note, ""]
-    for distance in distances:
-        best = {
-            gs: min((r["ours"][distance]["value"] for r in records if r["ours"] and r["gs"] == gs), default=None) for gs in scales
-        }
-        lines += [
-            f"## Ours, {distance}",
-            "",
-            _row(["Model", *(f"GS-{gs:g}" for gs in scales)]),
-            _row(["---"] * (len(scales) + 1)),
-        ]
-        for model in dict.fromkeys(r["model"] for r in records):
+    models = list(dict.fromkeys(r["model"] for r in records))
+    head = ["Model", *(f"GS-{gs:g}" for gs in scales)]
+    blocks: list[Block] = [Heading(2, title), Text(note)]
+    for distance in next((r["ours"] for r in records if r["ours"]), {}):
+        rows = []
+        for model in models:
             if (model, None) in cells:
-                lines.append(_row([model, *["not run yet"] * len(scales)]))
-                continue
-            shown = []
-            for gs in scales:
-                cell = cells[model, gs]["ours"][distance]
-                value = f"{cell['value']:.2f}"
-                value = f"**{value}**" if cell["value"] == best[gs] else value
-                shown.append(f"{value} [{cell['low']:.2f}, {cell['high']:.2f}]")
-            lines.append(_row([model, *shown]))
-        lines.append("")
-    lines += ["## The paper's, FID", "", _row(["Model", *(f"GS-{gs:g}" for gs in scales)]), _row(["---"] * (len(scales) + 1))]
-    for model in dict.fromkeys(r["model"] for r in records):
+                ours = cells[model, None]["ours"]
+                given = [shown(distance, ours[distance]), *[""] * (len(scales) - 1)] if ours else ["not run yet"] * len(scales)
+                rows.append([model, *given])
+            else:
+                row = {gs: cells[model, gs]["ours"].get(distance) for gs in scales}
+                rows.append([model, *(_marked(distance, cell, records, gs) if cell else "" for gs, cell in row.items())])
+        table = title.partition(" at ")[0]
+        anchors = [None if (m, None) in cells and not cells[m, None]["ours"] else row_anchor(table, m) for m in models]
+        blocks += [Heading(3, f"Ours, {distance}"), Table(head, rows, anchors)]
+    rows = []
+    for model in models:
         if (model, None) in cells:
-            lines.append(_row([model, f"{cells[model, None]['paper_fid']:.2f}", *[""] * (len(scales) - 1)]))
+            value = cells[model, None]["paper_fid"]
+            rows.append([model, "" if value is None else f"{value:.2f}", *[""] * (len(scales) - 1)])
         else:
             values = [cells[model, gs]["paper_fid"] for gs in scales]
-            lines.append(_row([model, *("" if v is None else f"{v:.2f}" for v in values)]))
-    return "\n".join(lines) + "\n"
+            rows.append([model, *("" if v is None else f"{v:.2f}" for v in values)])
+    return [*blocks, Heading(3, f"The paper's, FID ({title.partition(' at ')[0]})"), Table(head, rows)]
 
 
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _marked(distance: str, cell: Mapping[str, Any], records: Sequence[dict[str, Any]], gs: float) -> str:
+    """The number, bold where it is the column's best."""
+    best = min(r["ours"][distance]["value"] for r in records if r["ours"] and r["gs"] == gs and r["ours"].get(distance))
+    text = shown(distance, cell)
+    value, space, rest = text.partition(" ")
+    return f"**{value}**{space}{rest}" if cell["value"] == best else text
 
 
-def ablation_grid(results: dict[str, dict[str, Any]], pairs: Any, gs: str, rows: int) -> np.ndarray:
+def row_anchor(table: str, model: str) -> str:
+    """Where a page says what made a model's numbers in a table."""
+    return f"made-{anchor(table)}-{anchor(model)}"
+
+
+def measure_tables(results: Results, guidance: Sequence[float]) -> list[Block]:
+    """What is measured beside the distances: a table a measure, a row a model, a column a GS, and those along SGS."""
+    blocks: list[Block] = []
+    ordered = in_order(results)
+    along_sgs = list(dict.fromkeys(cell for report in ordered.values() for cell in report["cells"] if "/" in cell))
+    for name, measure in MEASURES.items():
+        rows = {model: report["measures"][name] for model, report in ordered.items() if name in report["measures"]}
+        if name in DISTANCES or not rows:
+            continue
+        for cells, heading in (([f"{gs:g}" for gs in guidance], measure.title), (along_sgs, f"{measure.title}, along SGS")):
+            columns = [cell for cell in cells if any(cell in row for row in rows.values())]
+            if not columns:
+                continue
+            body = [[model, *(shown(name, row[cell]) if cell in row else "" for cell in columns)] for model, row in rows.items()]
+            head = [_better(measure), *map(cell_title, columns)]
+            blocks += [Heading(3, heading), Table(head, body, [row_anchor("Table 1", model) for model in rows])]
+    return blocks
+
+
+def _better(measure: Measure) -> str:
+    return f"Model ({measure.better} is better)" if measure.better else "Model"
+
+
+def cell_title(name: str) -> str:
+    """`GS-2`, or `GS-2, SGS-3`; `result` of a method that is not ours."""
+    gs, _, sgs = name.partition("/")
+    return "result" if name == "-" else f"GS-{gs}, SGS-{sgs}" if sgs else f"GS-{gs}"
+
+
+def made_table(tables: Mapping[str, Results], address: str) -> Table:
+    """What made each model's numbers, by table. address: of MLflow's dashboards."""
+
+    def run(place: str | None) -> str:
+        return f"[{place.rpartition('/')[2][:8]}]({address}/{place})" if place else ""
+
+    rows, names = [], []
+    for table, report in ((table, report) for table, results in tables.items() for report in results.values()):
+        made = report["made_from"]
+        data = ", ".join(f"{column} `{digest[:12]}`" for column, digest in made["data"].items())
+        rows.append(
+            [
+                report["name"],
+                table,
+                f"`{made['checkpoint'][:12]}`" if "checkpoint" in made else "not ours",
+                run(report["runs"].get("training")),
+                run(report["runs"].get("evaluation")),
+                data,
+                f"`{made['backbone']}`" if "backbone" in made else "",
+            ]
+        )
+        names.append(row_anchor(table, report["name"]))
+    return Table(
+        ["Model", "Where", "Checkpoint, sha256", "Training run", "Evaluation run", "Data, sha256", "Backbone"], rows, names=names
+    )
+
+
+def ablation_grid(results: Results, pairs: Any, gs: str, rows: int) -> np.ndarray:
     """Figure 11's layout: sketch, reference, then one column a model at one guidance scale."""
     names = [name for name in PAPER["table1"]["rows"] if name in results]
-    columns = [pairs.sketches[:rows], pairs.references[:rows], *(results[n]["images_by_gs"][gs][:rows] for n in names)]
+    columns = [pairs.sketches[:rows], pairs.references[:rows], *(results[n]["images_by_cell"][gs][:rows] for n in names)]
     return rows_image(columns, ["sketch", "reference", *names])
 
 
-def guidance_grid(report: dict[str, Any], pairs: Any, rows: int) -> np.ndarray:
+def guidance_grid(report: Mapping[str, Any], pairs: Any, rows: int) -> np.ndarray:
     """Sketch, reference, then one column a guidance scale."""
-    images = report["images_by_gs"]
-    columns = [pairs.sketches[:rows], pairs.references[:rows], *(images[gs][:rows] for gs in images)]
-    return rows_image(columns, ["sketch", "reference", *(f"GS-{gs}" for gs in images)])
+    images = report["images_by_cell"]
+    columns = [pairs.sketches[:rows], pairs.references[:rows], *(images[cell][:rows] for cell in images)]
+    return rows_image(columns, ["sketch", "reference", *map(cell_title, images)])
 
 
 def finished_figure(name: str) -> str:
@@ -143,15 +227,40 @@ def finished_figure(name: str) -> str:
     return f"finished_{name.partition(' ')[0]}.png"
 
 
-def curves(records: Sequence[dict[str, Any]]) -> str:
-    """CSV of every distance against GS, one line a model, for `dvc plots show`."""
+def curves(results: Results, guidance: Sequence[float]) -> str:
+    """CSV of the measures against GS, one line a model and GS, for `dvc plots show`; `distance` is the first one that there is."""
     buffer = io.StringIO()
     rows = csv.writer(buffer, lineterminator="\n")
-    rows.writerow(["model", "gs", "distance"])
-    for r in records:
-        if r["ours"]:
-            rows.writerow([r["model"], r["gs"], next(iter(r["ours"].values()))["value"]])
+    known = [m for m in CURVES if any(m in report["measures"] for report in results.values())]
+    rows.writerow(["model", "gs", "distance", *known])
+    for name, report in in_order(results).items():
+        for gs in guidance:
+            values = [report["measures"].get(m, {}).get(f"{gs:g}", {}).get("value") for m in known]
+            rows.writerow([name, gs, values[0], *values])
     return buffer.getvalue()
+
+
+def draw_curves(results: Results, guidance: Sequence[float], folder: Path) -> list[Block]:
+    """A plot a measure against GS, one line a model with its interval, as SVG in `folder`/curves; the blocks that show them."""
+    from src.curves import Line, plot
+
+    (folder / "curves").mkdir(parents=True, exist_ok=True)
+    blocks: list[Block] = []
+    for name in CURVES:
+        how = MEASURES[name]
+        lines = []
+        for model, report in in_order(results).items():
+            column = report["measures"].get(name, {})
+            cells = [(gs, column[f"{gs:g}"]) for gs in guidance if f"{gs:g}" in column]
+            if cells:
+                values = [[cell.get(part, cell["value"]) * how.scale for _, cell in cells] for part in ("value", "low", "high")]
+                lines.append(Line(model, [gs for gs, _ in cells], *values))
+        if lines:
+            file = f"{anchor(name)}.svg"
+            better = f" ({how.better} is better)" if how.better else ""
+            write_text(folder / "curves" / file, plot(lines, "GS", f"{how.title}{how.unit}{better}"))
+            blocks.append(Figure(f"{how.title}{better}", f"figures/curves/{file}", plot=True))
+    return blocks
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
@@ -161,30 +270,29 @@ def save_png(path: Path, image: np.ndarray) -> None:
     write_atomically(path, lambda f: f.write(to_png(image)))
 
 
-def summary(records: Sequence[dict[str, Any]], finished: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """What `dvc metrics show` prints, one row a model: its best distance with its GS, and its colour transfer if it is finished."""
+def summary(results: Results, finished: Results) -> dict[str, dict[str, float]]:
+    """What `dvc metrics show` prints, one row a model: its best distance and its best separation, each with its GS."""
     models: dict[str, dict[str, float]] = {}
-    for r in records:
-        distance, cell = next(iter(r["ours"].items()))
-        if r["model"] not in models or cell["value"] < models[r["model"]][distance]:
-            models[r["model"]] = {distance: round(cell["value"], 3), "at GS": r["gs"]}
-    for name, report in finished.items():
-        distances = next(iter(report["distances"].items()))
-        best = min(distances[1], key=lambda gs: distances[1][gs]["value"])
-        closer = {f"palette closer, GS-{gs}": round(v["share"], 4) for gs, v in report["palette_closer"].items()}
-        models[name] = {distances[0]: round(distances[1][best]["value"], 3), "at GS": float(best), **closer}
+    for name, report in [*in_order(results).items(), *finished.items()]:
+        distance = next(d for d in DISTANCES if d in report["measures"])
+        models[name] = {}
+        for measure, choose in ((distance, min), ("separation", max)):
+            column = {cell: c["value"] for cell, c in report["measures"].get(measure, {}).items() if "/" not in cell}
+            if column:
+                best = choose(column, key=lambda cell, column=column: column[cell])  # type: ignore[misc]
+                models[name] |= {measure: round(column[best], 4), f"{measure} at GS": float(best)}
     return models
 
 
-def losses(results: dict[str, dict[str, Any]]) -> list[str]:
-    """Markdown lines: every model's loss on held-out drawings, with their references and without (the paper's Figure 13)."""
-    lines = ["Mean squared error of the predicted noise on held-out drawings, with fixed timesteps and noise.", ""]
-    lines += [_row(["Model", "with its reference", "without reference"]), _row(["---"] * 3)]
-    for name, report in results.items():
+def losses(results: Results) -> list[Block]:
+    """Every model's loss on held-out drawings, with their references and without (the paper's Figure 13)."""
+    rows = []
+    for name, report in in_order(results).items():
         values = report["validation"]
         if None not in values.values():
-            lines.append(_row([name, f"{values['val_loss']:.4f}", f"{values['val_loss_without_reference']:.4f}"]))
-    return lines
+            rows.append([name, f"{values['val_loss']:.4f}", f"{values['val_loss_without_reference']:.4f}"])
+    text = "Mean squared error of the predicted noise on held-out drawings, with fixed timesteps and noise."
+    return [Text(text), Table(["Model", "with its reference", "without reference"], rows)]
 
 
 def load_edits(folder: Path) -> list[dict[str, Any]]:
@@ -198,41 +306,53 @@ def load_edits(folder: Path) -> list[dict[str, Any]]:
     return sorted(reports, key=lambda report: report["kind"])
 
 
-def edits_tables(reports: Sequence[dict[str, Any]]) -> list[str]:
-    """Markdown lines: what text edits did at every target scale, and by colour at the largest."""
+def edits_tables(reports: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """What text edits did at every target scale, and by colour at the largest."""
     first = reports[0]
     drawings, edits = first["drawings"], len(first["edits"])
-    lines = [
+    text = (
         f"Each of {drawings} held-out drawings is its own reference, and an edit asks for another colour in one of its regions: "
         f"{edits} edits, local ones (Algorithm 2) for attention models, global ones (Algorithm 1) for CLS models. Nearer: share of "
         "edits after which the region's mean colour is nearer to the named colour of the palette than without the edit, same seed. "
         "Named: share in which it is nearer to the named colour than to any other one. Brackets hold the 95 % interval over "
         "drawings. Distances and changes are differences in Lab; a change's percentage is relative to that of the edited region. "
-        "Repainted: no edit, but the reference with its region in the named colour, which is what the words ask for.",
-        "",
-        _row(["Model", "target_scale", "nearer", "named", "distance", "change of the region", "other regions", "background"]),
-        _row(["---"] * 8),
+        "Direction: cosine between the change of CLIP's image embedding and that of the words (1: it moved as the words do). "
+        "Repainted: no edit, but the reference with its region in the named colour, which is what the words ask for."
+    )
+    head = [
+        "Model",
+        "target_scale",
+        "nearer",
+        "named",
+        "distance",
+        "direction",
+        "change of the region",
+        "other regions",
+        "background",
     ]
+    rows = []
     for report in reports:
-        lines.append(_row([report["name"], "no edit", "", "", f"{report['distance_before']:.1f}", "", "", ""]))
+        rows.append([report["name"], "no edit", "", "", f"{report['distance_before']:.1f}", "", "", "", ""])
         for scale, r in report["responses"].items():
             changes = [_change(r[name], name != "region") for name in ("region", "others", "background")]
-            lines.append(
-                _row([report["name"], scale, _percent(r["closer"]), _percent(r["named"]), f"{r['distance']:.1f}", *changes])
-            )
-    lines += ["", "Edits whose distance never rises as target_scale grows, by more than a just noticeable difference (2.3):", ""]
-    lines += [f"- {report['name']}: {_percent(report['monotone'])}" for report in reports]
+            shares = [_percent(r["closer"]), _percent(r["named"])]
+            rows.append([report["name"], scale, *shares, f"{r['distance']:.1f}", f"{r['direction']:.2f}", *changes])
+    monotone = "Edits whose distance never rises as target_scale grows, by more than a just noticeable difference (2.3):"
     colours = list(dict.fromkeys(colour for report in reports for colour in report["by_colour"]))
-    scale = f"{first['target_scales'][-1]:g}"
-    lines += ["", f"By colour at target_scale {scale}, nearer / named:", ""]
-    lines += [_row(["Model", *(f"{colour} ({first['by_colour'][colour]['edits']})" for colour in colours)])]
-    lines += [_row(["---"] * (len(colours) + 1))]
+    by_colour = []
     for report in reports:
         cells = [report["by_colour"][colour] for colour in colours]
-        lines.append(
-            _row([report["name"], *(f"{100 * c['closer']['share']:.0f} % / {100 * c['named']['share']:.0f} %" for c in cells)])
+        by_colour.append(
+            [report["name"], *(f"{100 * c['closer']['share']:.0f} % / {100 * c['named']['share']:.0f} %" for c in cells)]
         )
-    return lines
+    return [
+        Text(text),
+        Table(head, rows),
+        Text(monotone),
+        Bullets([f"{report['name']}: {_percent(report['monotone'])}" for report in reports]),
+        Text(f"By colour at target_scale {first['target_scales'][-1]:g}, nearer / named:"),
+        Table(["Model", *(f"{colour} ({first['by_colour'][colour]['edits']})" for colour in colours)], by_colour),
+    ]
 
 
 def _percent(share: dict[str, float]) -> str:
@@ -261,7 +381,7 @@ def edits_sequence(report: dict[str, Any]) -> np.ndarray:
     return rows_image(columns, [*titles, "no edit", "after the first", "after both"], labels=report["in_sequence"])
 
 
-def edits_figures(reports: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def edits_figures(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Title and file of each picture of text edits."""
     figures = [(f"{report['name']}, a series of target scales", f"edits_series_{report['kind']}.png") for report in reports]
     return figures + [(f"{r['name']}, two edits", "edits_sequence.png") for r in reports if r.get("in_sequence")]
@@ -270,48 +390,47 @@ def edits_figures(reports: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
 def page(
     scale: str,
     gs: str,
-    first: str,
-    second: str,
-    finished: dict[str, dict[str, Any]],
-    ablation: dict[str, dict[str, Any]],
-    edits: Sequence[dict[str, Any]],
-) -> str:
-    """The report's README: tables, figures, and what the finished colorizers do."""
-    lines = [f"# Report at scale `{scale}`", "", "Written by `dvc repro`; every number comes from `evaluation/`.", ""]
-    lines += ["## Shipped colorizers", ""]
-    lines += [
-        "Share of held-out pairs (and random other references) in which a result's palette is nearer to its own reference "
-        "than to the other one (sliced Wasserstein distance in Lab), with the 95 % interval:",
-        "",
+    tables: Sequence[Block],
+    measures: Sequence[Block],
+    plots: Sequence[Block],
+    found: Sequence[Block],
+    finished: Results,
+    ablation: Results,
+    edits: Sequence[Mapping[str, Any]],
+    made: Table,
+) -> list[Block]:
+    """The whole report."""
+    blocks: list[Block] = [Heading(1, f"Report at scale {scale}")]
+    blocks += [
+        Text("Written by `dvc repro`. A number leads to the row of What made these numbers that names its run, weights and data.")
     ]
-    scales = list(next(iter(finished.values()))["palette_closer"])
-    lines += [_row(["Model", *(f"GS-{g}" for g in scales)]), _row(["---"] * (len(scales) + 1))]
-    for name, report in finished.items():
-        shares = [report["palette_closer"][g] for g in scales]
-        lines.append(
-            _row(
-                [
-                    f"{name}, noise level {report['noise_level']:g}, {report['images']} pairs",
-                    *(f"{100 * s['share']:.1f} % [{100 * s['low']:.1f}, {100 * s['high']:.1f}]" for s in shares),
-                ]
-            )
-        )
-    lines += [""] + [f"![{name}](figures/{finished_figure(name)})" for name in finished]
-    lines += [
-        "",
-        "## Text edits",
-        "",
-        *edits_tables(edits),
-        "",
-        *(f"![{alt}](figures/{file})" for alt, file in edits_figures(edits)),
-    ]
-    lines += ["", f"## Ablation grid, GS-{gs}", "", "![ablation grid](figures/ablation_grid.png)", ""]
-    lines += ["## Guidance grid", "", "![guidance grid](figures/guidance_grid.png)", ""]
-    lines += ["## Validation loss", "", *losses(ablation), ""]
-    return (
-        "\n".join(lines)
-        + "\n"
-        + first.replace("# ", "## ", 1).replace("\n## ", "\n### ")
-        + "\n"
-        + second.replace("# ", "## ", 1).replace("\n## ", "\n### ")
+    blocks += [*found, *tables]
+    blocks += [Heading(2, "Against GS"), *plots]
+    blocks += [Heading(2, "The distribution problem and other measures"), Text("docs/metrics.md defines them."), *measures]
+    blocks += [Heading(2, f"Ablation grid, GS-{gs}"), Figure("ablation grid", "figures/ablation_grid.png")]
+    blocks += [Heading(2, "Guidance grid"), Figure("guidance grid", "figures/guidance_grid.png")]
+    blocks += [Heading(2, "Validation loss"), *losses(ablation)]
+    if finished:
+        blocks += [Heading(2, "Shipped colorizers"), *_finished(finished)]
+    if edits:
+        blocks += [Heading(2, "Text edits"), *edits_tables(edits)]
+        blocks += [Figure(title, f"figures/{file}") for title, file in edits_figures(edits)]
+    return [*blocks, Heading(2, "What made these numbers"), made]
+
+
+def _finished(finished: Results) -> list[Block]:
+    text = (
+        "Palette nearer to the own reference: share of held-out pairs (and random other references) in which a result's palette is "
+        "nearer to its own reference than to the other one (sliced Wasserstein distance in Lab); the rest as above."
     )
+    rows, anchors = [], []
+    cells = list(next(iter(finished.values()))["cells"])
+    for name, report in finished.items():
+        for measure in ("palette closer", "separation", "structure", "colour", "leakage", "FD-EffNet"):
+            if measure in report["measures"]:
+                column = report["measures"][measure]
+                model = f"{name}, noise level {report['noise_level']:g}, {report['images']} pairs"
+                rows.append([model, MEASURES[measure].title, *(shown(measure, column[cell]) for cell in cells)])
+                anchors.append(row_anchor("Shipped colorizers", name))
+    figures = [Figure(name, f"figures/{finished_figure(name)}") for name in finished]
+    return [Text(text), Table(["Model", "Measure", *map(cell_title, cells)], rows, anchors), *figures]

@@ -1,7 +1,7 @@
-"""MLflow: one experiment a scale, one run a trained model; evaluation adds to the run of its model."""
+"""MLflow: training has an experiment a scale and a run a model; evaluation has an experiment a table and a run a row."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,98 @@ def _experiment(uri: str, name: str) -> str:
         return tracking.get_experiment_by_name(name).experiment_id
 
 
-def log_table(run_id: str, values: Mapping[float, float], metric: str, uri: str) -> None:
-    """A metric against the guidance scale: MLflow's step is GS, so that its charts show the curve."""
-    tracking = client(uri)
-    for gs, value in values.items():
-        tracking.log_metric(run_id, metric, value, step=int(gs))
+def log_evaluation(
+    config: DictConfig,
+    report: Mapping[str, Any],
+    samples: Mapping[str, Mapping[str, np.ndarray]],
+    keys: Sequence[str],
+    grid: np.ndarray,
+) -> str:
+    """A model's row of a table as a run of MLflow, and its address in the dashboards: every measure as a metric
+    whose step is GS (or, in its name after a slash, the
+    SGS), so that the charts show curves; grid; values of each picture as `samples.json`; hashes of what made them as tags.
+
+    Each table (`config.table`) has an experiment of its own, and there a parent run (`log_parent`). A row that is made anew
+    takes the place of the old one.
+    """
+    from mlflow.entities import Metric
+
+    tracking, uri = client(config.tracking_uri), config.tracking_uri
+    experiment = _experiment(uri, f"{config.scale.name}: {config.table}")
+    parent = table_run(config, config.table)
+    name = report["name"]
+    for old in tracking.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}' and attributes.run_name = '{name}'"):
+        tracking.delete_run(old.info.run_id)
+    run_id = tracking.create_run(experiment, run_name=name, tags={"mlflow.parentRunId": parent}).info.run_id
+    metrics = []
+    for measure, column in report["measures"].items():
+        for cell, number in column.items():
+            place = report["cells"][cell]
+            step, suffix = (place["gs"] or 0, "") if place["sgs"] in {1, None} else (place["sgs"], f"/SGS at GS-{place['gs']:g}")
+            for part, value in number.items():
+                metrics.append(Metric(_metric(measure, part) + suffix, value, 0, int(step)))
+    for start in range(0, len(metrics), 1000):  # MLflow's limit
+        tracking.log_batch(run_id, metrics[start : start + 1000])
+    for key, value in _flat(report["made_from"]):
+        tracking.set_tag(run_id, key, value)
+    tracking.log_dict(run_id, {key: value for key, value in report.items() if key != "measures"}, "evaluation.json")
+    rows = [(cell, key) for cell in samples for key in keys]
+    table: dict[str, list[Any]] = {"cell": [cell for cell, _ in rows], "key": [key for _, key in rows]}
+    for measure in dict.fromkeys(name for column in samples.values() for name in column):
+        table[measure] = [value for column in samples.values() for value in _filled(column.get(measure), len(keys))]
+    tracking.log_table(run_id, table, "samples.json")
+    log_image(run_id, grid, "grid.png", uri)
+    tracking.set_terminated(run_id)
+    return f"#/experiments/{experiment}/runs/{run_id}"
+
+
+def address(run_id: str | None, uri: str) -> str | None:
+    """A run's address in the dashboards; None if it is not in this store."""
+    from mlflow.exceptions import MlflowException
+
+    if run_id is None:
+        return None
+    try:
+        return f"#/experiments/{client(uri).get_run(run_id).info.experiment_id}/runs/{run_id}"
+    except MlflowException:
+        return None
+
+
+def _metric(measure: str, part: str) -> str:
+    return measure if part == "value" else f"{measure}/{part}"
+
+
+def _filled(values: np.ndarray | None, count: int) -> list[float | None]:
+    """Values of the first pictures, of all `count`; None where there is none."""
+    known = [] if values is None else [None if np.isnan(value) else float(value) for value in values]
+    return [*known, *[None] * (count - len(known))]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Leaves of nested mappings with their paths, without those that are None."""
+    leaves: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            leaves += _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            leaves.append((f"{prefix}{key}", str(value)))
+    return leaves
+
+
+def table_run(config: DictConfig, table: str) -> str:
+    """The id of a table's parent run, which is made if there is none."""
+    tracking = client(config.tracking_uri)
+    experiment = _experiment(config.tracking_uri, f"{config.scale.name}: {table}")
+    if known := tracking.search_runs([experiment], "tags.table = 'parent'"):
+        return known[0].info.run_id
+    return tracking.create_run(experiment, run_name=table, tags={"table": "parent"}).info.run_id
+
+
+def log_parent(config: DictConfig, table: str, text: str) -> None:
+    """Puts a table, as Markdown, into its parent run."""
+    tracking, parent = client(config.tracking_uri), table_run(config, table)
+    tracking.log_text(parent, text, "table.md")
+    tracking.set_terminated(parent)
 
 
 def log_image(run_id: str, image: np.ndarray, name: str, uri: str) -> None:
