@@ -16,18 +16,16 @@ def frechet_distance(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, sigma2: 
     """Squared Frechet distance between N(mu1, sigma1) and N(mu2, sigma2), never below 0.
 
     mu1, mu2: [D]; sigma1, sigma2: [D, D], symmetric and positive semi-definite up to rounding; they may be singular.
-    With a Cholesky factor S1 = L L^T, S1 S2 has the eigenvalues of L^T S2 L, and zeros: one symmetric eigenproblem, of the size of
-    S1's rank. The factor is pivoted and stops at rounding noise, so a singular S1 is no special case.
+    With a root S1 = L L^T, S1 S2 has the eigenvalues of L^T S2 L, and zeros: one symmetric eigenproblem, of the size of S1's rank.
+    The side of the lower rank is taken for S1.
     ValueError: shapes that do not fit, or a value that is not finite.
     """
     m1, s1 = _gaussian(mu1, sigma1)
     m2, s2 = _gaussian(mu2, sigma2)
     if m1.shape != m2.shape:
         raise ValueError(f"The two Gaussians differ in their dimensions: {m1.size} and {m2.size}.")
-    factor, pivots, rank, _ = dpstrf(s1, lower=1)
-    order = pivots - 1
-    half = np.tril(factor)[:, :rank]  # => [D, rank], with the rows in the order of the pivots
-    root_trace = np.sqrt(np.linalg.eigvalsh(half.T @ s2[np.ix_(order, order)] @ half).clip(0)).sum()
+    root, other = min((_root(s1), s2), (_root(s2), s1), key=lambda sides: sides[0].shape[1])
+    root_trace = np.sqrt(np.linalg.eigvalsh(root.T @ other @ root).clip(0)).sum()
     return _distance(m1, m2, np.trace(s1) + np.trace(s2), root_trace)
 
 
@@ -90,6 +88,14 @@ def bootstrap_interval(
 def _distance(mean1: Array, mean2: Array, traces: float, root_trace: float) -> float:
     """The formula at the top; its true value is never negative, so what is below 0 is rounding."""
     return max(float(((mean1 - mean2) ** 2).sum() + traces - 2 * root_trace), 0.0)
+
+
+def _root(sigma: Array) -> Array:
+    """L [D, rank] with L L^T = sigma [D, D]: the Cholesky factor, pivoted, which stops where only rounding noise is left."""
+    factor, pivots, rank, _ = dpstrf(sigma, lower=1)
+    root = np.empty((len(sigma), rank))
+    root[pivots - 1] = np.tril(factor)[:, :rank]
+    return root
 
 
 def _nuclear_norm(matrix: Array) -> float:
