@@ -54,7 +54,8 @@ def entanglement(results: NDArray[np.uint8]) -> NDArray[np.float64]:
 
     results: uint8 [R, N, H, W, 3], the same N sketches and noise seeds with each of R references (or with one reference whose
     tokens are permuted R - 1 times). 0 = the sketch alone decides the structure, 1 = the reference alone. Mean over all pairs of
-    references; the other sketch is the next one, so neighbours must be different drawings. ValueError: R < 2 or N < 2.
+    references. The other sketch is the one half a list away: it should be of another drawing, which is none of the references.
+    ValueError: R < 2 or N < 2.
     """
     if results.ndim != 5 or results.shape[0] < 2 or results.shape[1] < 2:
         raise ValueError(f"Two or more references and sketches are needed, uint8 [R, N, H, W, 3], got {list(results.shape)}.")
@@ -62,5 +63,5 @@ def entanglement(results: NDArray[np.uint8]) -> NDArray[np.float64]:
     drawn = [[_edges(image) for image in images] for images in results]
     pairs = [(r, s) for r in range(len(drawn)) for s in range(len(drawn)) if r != s]
     own = np.array([[_change(drawn[r][i], drawn[s][i]) for i in range(count)] for r, s in pairs if r < s])
-    other = np.array([[_change(drawn[r][i], drawn[s][(i + 1) % count]) for i in range(count)] for r, s in pairs])
+    other = np.array([[_change(drawn[r][i], drawn[s][(i + count // 2) % count]) for i in range(count)] for r, s in pairs])
     return own.mean(0) / other.mean(0)

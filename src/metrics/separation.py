@@ -49,12 +49,24 @@ def nearness(distances: ArrayLike) -> Array:
         return 1 - d[:, 0] / d.mean(1)
 
 
-def colour_transfer(results: Images, references: Images, rivals: NDArray[np.intp]) -> Array:
+def colour_transfer(
+    results: Images,
+    references: Images,
+    rivals: NDArray[np.intp],
+    *,
+    tolerance: float = TOLERANCE,
+    options: Mapping[str, float] | None = None,
+) -> Array:
     """Nearness of results to their references by palette distance (Lab, sliced Wasserstein) -> float64 [N].
 
     results, references: N uint8 RGB images [H, W, 3] each, in pairs; rivals: [N, K], whose references each result is held against.
+    Pixels within the tolerance of an image's own lines do not count: the soft edges of ink would make every drawing a grey one.
     """
-    made, wanted = (np.stack([palette_signature(image) for image in images]) for images in (results, references))
+
+    def palette(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return palette_signature(image, ~lines_of_result(image, tolerance, options).near)
+
+    made, wanted = (np.stack([palette(image) for image in images]) for images in (results, references))
     return nearness([np.abs(made[i] - wanted[[i, *rivals[i]]]).mean(1) for i in range(len(made))])
 
 
@@ -67,8 +79,7 @@ def feature_transfer(results: ArrayLike, references: ArrayLike, rivals: NDArray[
     if made.ndim != 2 or made.shape != wanted.shape:
         raise ValueError(f"Features need the shape [N, D], twice the same, got {list(made.shape)} and {list(wanted.shape)}.")
     made, wanted = (features / np.linalg.norm(features, axis=1, keepdims=True) for features in (made, wanted))
-    own_and_others = np.concatenate([np.arange(len(made))[:, None], rivals], 1)
-    return nearness(1 - np.einsum("nd,nkd->nk", made, wanted[own_and_others]))
+    return nearness([1 - wanted[[i, *rivals[i]]] @ made[i] for i in range(len(made))])
 
 
 class Structure(NamedTuple):
@@ -111,7 +122,7 @@ def separation(
         wrong = np.array([line_error(drawn, one.lines) for one in asked])
         leaks.append(leaked[0])
         errors.append(np.where(np.isnan(leaked), wrong, (wrong + leaked) / 2))
-    structure, colour = nearness(errors), colour_transfer(results, references, rivals)
+    structure, colour = nearness(errors), colour_transfer(results, references, rivals, tolerance=tolerance, options=options)
     return {
         "spurious": np.array([spurious(a, b.lines) for a, b in zip(lines, structures, strict=True)]),
         "vanished": np.array([vanished(a, b.lines) for a, b in zip(lines, structures, strict=True)]),
