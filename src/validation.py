@@ -177,17 +177,17 @@ def measure(
     from src.metrics.entanglement import entanglement
     from src.metrics.palette import lab
     from src.metrics.regions import artists_regions, countable, leakage
-    from src.metrics.separation import feature_transfer, rivals, separation, structure_of
+    from src.metrics.separation import feature_transfer, palettes, rivals, separation, structure_of
 
     others = rivals(range(len(drawings)), seed=seed)
     references = np.array([task.reference() for task in tasks(drawings)[0]])
     structures = [structure_of(drawing.sketch, drawing.color) for drawing in drawings]
     artists = [countable(artists_regions(drawing.regions, drawing.line)) for drawing in drawings]
-    wanted = features(references)
+    wanted, colours = features(references), palettes(references)
 
     def one(results: Images) -> dict[str, NDArray[np.float64]]:
         first = results[0]
-        numbers = separation(first, structures, references, others)
+        numbers = separation(first, structures, colours, others)
         pixels = [lab(image) for image in first]
         numbers["leakage (artist's regions)"] = np.array([leakage(p, r) for p, r in zip(pixels, artists, strict=True)])
         numbers["colour (CLIP)"] = feature_transfer(features(first), wanted, others)

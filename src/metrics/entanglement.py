@@ -64,4 +64,5 @@ def entanglement(results: NDArray[np.uint8]) -> NDArray[np.float64]:
     pairs = [(r, s) for r in range(len(drawn)) for s in range(len(drawn)) if r != s]
     own = np.array([[_change(drawn[r][i], drawn[s][i]) for i in range(count)] for r, s in pairs if r < s])
     other = np.array([[_change(drawn[r][i], drawn[s][(i + count // 2) % count]) for i in range(count)] for r, s in pairs])
-    return own.mean(0) / other.mean(0)
+    # Pooled: some drawings have one outline (squares, discs), and two of them no change to divide by.
+    return own.mean(0) / other.mean()

@@ -49,24 +49,23 @@ def nearness(distances: ArrayLike) -> Array:
         return 1 - d[:, 0] / d.mean(1)
 
 
-def colour_transfer(
-    results: Images,
-    references: Images,
-    rivals: NDArray[np.intp],
-    *,
-    tolerance: float = TOLERANCE,
-    options: Mapping[str, float] | None = None,
-) -> Array:
+def palettes(images: Images, tolerance: float = TOLERANCE, options: Mapping[str, float] | None = None) -> NDArray[np.float32]:
+    """Palette signatures of N uint8 RGB images [H, W, 3] -> [N, S], without the pixels within the tolerance of their lines.
+
+    The soft edges of ink would make every drawing a grey one. tolerance: pixels; options: of `xdog`.
+    """
+    return np.stack([_palette(image, lines_of_result(image, tolerance, options)) for image in images])
+
+
+def _palette(image: NDArray[np.uint8], lines: Lines) -> NDArray[np.float32]:
+    return palette_signature(image, ~lines.near)
+
+
+def colour_transfer(made: NDArray[np.floating], wanted: NDArray[np.floating], rivals: NDArray[np.intp]) -> Array:
     """Nearness of results to their references by palette distance (Lab, sliced Wasserstein) -> float64 [N].
 
-    results, references: N uint8 RGB images [H, W, 3] each, in pairs; rivals: [N, K], whose references each result is held against.
-    Pixels within the tolerance of an image's own lines do not count: the soft edges of ink would make every drawing a grey one.
+    made, wanted: the `palettes` of results and references, [N, S]; rivals: [N, K], whose references a result is held against.
     """
-
-    def palette(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return palette_signature(image, ~lines_of_result(image, tolerance, options).near)
-
-    made, wanted = (np.stack([palette(image) for image in images]) for images in (results, references))
     return nearness([np.abs(made[i] - wanted[[i, *rivals[i]]]).mean(1) for i in range(len(made))])
 
 
@@ -98,7 +97,7 @@ def structure_of(sketch: NDArray[np.uint8], truth: NDArray[np.uint8], tolerance:
 def separation(
     results: Images,
     structures: Sequence[Structure],
-    references: Images,
+    wanted: NDArray[np.floating],
     rivals: NDArray[np.intp],
     *,
     tolerance: float = TOLERANCE,
@@ -106,13 +105,13 @@ def separation(
 ) -> dict[str, Array]:
     """What is measured of results in one pass, one value a picture: float64 [N] each, nan where it is undefined.
 
-    results, references: N uint8 RGB images [H, W, 3]; structures: of their N sketches; rivals: [N, K], see `rivals`; tolerance:
-    pixels; options: of `xdog`, those that the sketches were made with. ->
+    results: N uint8 RGB images [H, W, 3]; structures: of their N sketches; wanted: the `palettes` [N, S] of their references;
+    rivals: [N, K], see `rivals`; tolerance: pixels; options: of `xdog`, those that the sketches were made with. ->
     spurious, vanished: see `src.metrics.lines`; leakage: see `src.metrics.regions`; structure: nearness to the sketch, by the
     mean of line error and leakage (line error alone where the sketch closes fewer than two regions); colour; separation.
     """
-    if not len(results) == len(structures) == len(references) == len(rivals):
-        raise ValueError(f"Triples are needed: {len(results)} results, {len(structures)} sketches, {len(references)} references.")
+    if not len(results) == len(structures) == len(wanted) == len(rivals):
+        raise ValueError(f"Triples are needed: {len(results)} results, {len(structures)} sketches, {len(wanted)} references.")
     lines = [lines_of_result(result, tolerance, options) for result in results]
     leaks, errors = [], []
     for result, drawn, i, others in zip(results, lines, range(len(results)), rivals, strict=True):
@@ -122,7 +121,8 @@ def separation(
         wrong = np.array([line_error(drawn, one.lines) for one in asked])
         leaks.append(leaked[0])
         errors.append(np.where(np.isnan(leaked), wrong, (wrong + leaked) / 2))
-    structure, colour = nearness(errors), colour_transfer(results, references, rivals, tolerance=tolerance, options=options)
+    made = np.stack([_palette(result, drawn) for result, drawn in zip(results, lines, strict=True)])
+    structure, colour = nearness(errors), colour_transfer(made, wanted, rivals)
     return {
         "spurious": np.array([spurious(a, b.lines) for a, b in zip(lines, structures, strict=True)]),
         "vanished": np.array([vanished(a, b.lines) for a, b in zip(lines, structures, strict=True)]),

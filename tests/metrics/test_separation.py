@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.data.lines import xdog
-from src.metrics.separation import feature_transfer, nearness, rivals, separation, structure_of
+from src.metrics.separation import feature_transfer, nearness, palettes, rivals, separation, structure_of
 
 
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=8))
@@ -50,12 +50,12 @@ def test_the_ends_of_separation(drawings) -> None:
     references = [color[::-1].copy() for color in colors]  # upside down: same palette, other structure
     structures = [structure_of(xdog(color), color) for color in colors]
     others = rivals(range(len(drawings)))
-    truth = separation(colors, structures, references, others)
+    truth = separation(colors, structures, palettes(references), others)
     assert truth["separation"] == pytest.approx(1, abs=0.15) and truth["leakage"][~np.isnan(truth["leakage"])].max() < 0.15
     white = [np.repeat(xdog(color)[..., None], 3, -1) for color in colors]
-    ignored = separation(white, structures, references, others)
+    ignored = separation(white, structures, palettes(references), others)
     assert ignored["structure"].mean() > 0.95 and abs(ignored["separation"].mean()) < 0.25
-    copied = separation([np.roll(references, -1, 0)[i] for i in range(len(colors))], structures, references, others)
+    copied = separation([np.roll(references, -1, 0)[i] for i in range(len(colors))], structures, palettes(references), others)
     assert abs(copied["structure"].mean()) < 0.2 and abs(copied["separation"].mean()) < 0.2
 
 
@@ -65,7 +65,7 @@ def test_an_unclosed_sketch_is_judged_by_its_lines(drawings) -> None:
     sketch[30:32, 20:40] = 0
     open_lines = [structure_of(sketch, np.full_like(color, 255)), structure_of(drawings[1].line, drawings[1].color)]
     results = [np.repeat(sketch[..., None], 3, -1), drawings[1].color]
-    values = separation(results, open_lines, [color, drawings[1].color], rivals("ab"))
+    values = separation(results, open_lines, palettes([color, drawings[1].color]), rivals("ab"))
     assert np.isnan(values["leakage"][0]) and values["structure"][0] == 1
 
 
