@@ -36,7 +36,7 @@ class Gaussian(torch.nn.Module):
     def reference(self, tokens: torch.Tensor, strength: float) -> list[torch.Tensor]:
         return []
 
-    def features(self, sketch: torch.Tensor) -> list[torch.Tensor]:
+    def features(self, sketch: torch.Tensor, control_scale: float) -> list[torch.Tensor]:
         return []
 
     def forward(self, z: torch.Tensor, t: torch.Tensor, tokens: None, features: list[torch.Tensor], call: Call) -> torch.Tensor:

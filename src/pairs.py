@@ -10,7 +10,19 @@ from src.recipe import INPUTS, PATH, check
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 # What a CSV file may say of each picture, beside its sketch, reference and output.
-COLUMNS = ("seed", "size", "clean", "gs", "sgs", "noise_level", "strength", "sketch_negative", "start", "start_strength")
+COLUMNS = (
+    "seed",
+    "size",
+    "clean",
+    "gs",
+    "sgs",
+    "noise_level",
+    "strength",
+    "sketch_negative",
+    "control_scale",
+    "start",
+    "start_strength",
+)
 
 Row = dict[str, Any]
 

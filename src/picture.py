@@ -180,7 +180,9 @@ def finish(batch: Sequence[Drawing], model: Model) -> None:
     settings, backbone = batch[0].settings, model.backbone
     drawings = list(batch) * (settings.get("copies", 1) if len(batch) == 1 else 1)
     options = {**settings["sampler"], "guidance": tuple(settings["guidance"])}
-    options |= {key: settings[key] for key in ("gs", "sgs", "sketch_negative", "noise_level", "strength", "start_strength")}
+    options |= {
+        key: settings[key] for key in ("gs", "sgs", "sketch_negative", "control_scale", "noise_level", "strength", "start_strength")
+    }
     with torch.inference_mode():
         tokens = torch.cat([backbone.tokens(_image(d.reference, backbone)) for d in drawings])
         if model.edits:

@@ -66,6 +66,7 @@ RULES: dict[str, Rule] = {
     "sgs": SCALE,
     "guidance": (lambda v: _list_of(SHARE, "")[0](v) and len(v) == 2 and v[0] <= v[1], "two numbers from 0 to 1, the lower first"),
     "sketch_negative": TEXT,
+    "control_scale": SCALE,
     "noise_level": _or("auto", SHARE),
     "strength": (lambda v: SCALE[0](v) or _list_of(SCALE, "")[0](v), "a number, or a list of numbers"),
     "start": _or(None, PATH),

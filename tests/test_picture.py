@@ -76,7 +76,7 @@ def test_what_the_sampler_is_given(pair: dict[str, Any], monkeypatch: pytest.Mon
         return torch.zeros(len(sketch), 4, sketch.shape[2] // 4, sketch.shape[3] // 4)
 
     monkeypatch.setattr("src.sampling.sampler.sample", sample)
-    choices = {"gs": 3, "sgs": 2, "guidance": [0, 0.5], "strength": [1, 0.5, 0.5, 0], "start_strength": 0.6}
+    choices = {"gs": 3, "sgs": 2, "guidance": [0, 0.5], "strength": [1, 0.5, 0.5, 0], "control_scale": 1.5, "start_strength": 0.6}
     settings = pair | choices | {"start": pair["reference"], "sketch_negative": "zero_features", "seed": 7}
     edits = [{"target": "red hair", "control": "everything", "target_scale": 8}]
     model, edited = load(settings), load(settings | {"edits": edits})
@@ -95,7 +95,7 @@ def test_what_the_sampler_is_given(pair: dict[str, Any], monkeypatch: pytest.Mon
 def test_every_option_makes_another_picture(pair: dict[str, Any]) -> None:
     options: list[dict[str, Any]] = [
         {}, {"gs": 4}, {"sgs": 90}, {"sgs": 90, "sketch_negative": "zero_features"}, {"guidance": [0, 0.4]}, {"noise_level": 1},
-        {"strength": [1, 0.5, 1, 1]}, {"start": pair["reference"], "start_strength": 0.4},
+        {"strength": [1, 0.5, 1, 1]}, {"control_scale": 50}, {"start": pair["reference"], "start_strength": 0.4},
         {"sampler": pair["sampler"] | {"solver": "euler"}},
         {"style": pair["style"] | {"injection": True}}, {"style": pair["style"] | {"adain": ["middle", "final"]}},
     ]  # fmt: skip

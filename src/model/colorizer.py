@@ -33,9 +33,13 @@ class Colorizer(nn.Module):
         """The part of CLIP's tokens [B, 1 + n, D] that this kind of model looks at."""
         return tokens[:, :1] if self.kind == "cls" else tokens[:, 1:]
 
-    def features(self, sketch: Tensor) -> list[Tensor]:
-        """Sketch features, one map a level; they depend on neither t nor the reference, so sampling computes them once."""
-        return self.sketch_encoder(sketch)
+    def features(self, sketch: Tensor, control_scale: float = 1.0) -> list[Tensor]:
+        """Sketch features, one map a level; they depend on neither t nor the reference, so sampling computes them once.
+
+        control_scale: a factor of all maps, 1 as trained, 0 as without a sketch (what ControlNet calls its control scale).
+        """
+        maps = self.sketch_encoder(sketch)
+        return maps if control_scale == 1 else [control_scale * level for level in maps]
 
     def reference(self, tokens: Tensor, strength: float | Sequence[float] = 1.0) -> list[Kept]:
         """What the network keeps of reference tokens [B, n, D] for a `Call`: see `reference_states`."""

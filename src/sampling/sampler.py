@@ -48,6 +48,7 @@ def sample(
     sgs: float = 1.0,
     guidance: tuple[float, float] = (0.0, 1.0),
     sketch_negative: str = "empty",
+    control_scale: float = 1.0,
     noise_level: float = 0.0,
     strength: float | Sequence[float] = 1.0,
     start: Tensor | None = None,
@@ -64,6 +65,8 @@ def sample(
     solver, sigmas, final, steps: see `solver_of`.
     guidance: shares of the steps, from the noisiest on, between which gs and sgs are active.
     sketch_negative: `empty`, an empty sketch, or `zero_features`, zero in place of the sketch encoder's features.
+    control_scale: a factor of the sketch encoder's features in every pass over these sketches, the empty one's too, as ControlNet
+    scales its residuals (paper, Figure 17); 1 as trained. A style's own pass, which has another sketch, is left alone.
     noise_level: noisy sampling (Eq. 14), 0 to 1: the share of the steps, from the noisiest on, at which the tokens are noised as
     strongly as the latent, with noise that is fresh at each step and shared by its passes; tokens of zero stay zero.
     strength: of the reference, see `reference_states`.
@@ -87,8 +90,8 @@ def sample(
 
     used = cast(colorizer.used(tokens))
     reference = colorizer.reference(used, strength)
-    lines = colorizer.features(cast(sketch))
-    empty = _negative(colorizer, cast(sketch[:1]), lines, sketch_negative) if sgs != 1 else []
+    lines = colorizer.features(cast(sketch), control_scale)
+    empty = _negative(colorizer, cast(sketch[:1]), lines, sketch_negative, control_scale) if sgs != 1 else []
     chain = colorizer.features(cast(style.sketch)) if style else []
 
     @functools.cache
@@ -158,11 +161,11 @@ def _check(
         style.check(len(unet.down_blocks))
 
 
-def _negative(colorizer: Colorizer, sketch: Tensor, lines: Sequence[Tensor], kind: str) -> list[Tensor]:
+def _negative(colorizer: Colorizer, sketch: Tensor, lines: Sequence[Tensor], kind: str, control_scale: float) -> list[Tensor]:
     """Features of the sketch's negative, as many as there are of the sketches."""
     if kind == "zero_features":
         return [torch.zeros_like(level) for level in lines]
-    one = colorizer.features(torch.full_like(sketch, -1))
+    one = colorizer.features(torch.full_like(sketch, -1), control_scale)
     return [level.expand_as(like) for level, like in zip(one, lines, strict=True)]
 
 

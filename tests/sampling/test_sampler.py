@@ -35,7 +35,7 @@ class PointMass(torch.nn.Module):
     def reference(self, tokens: torch.Tensor, strength: float) -> list[torch.Tensor]:
         return [tokens]
 
-    def features(self, sketch: torch.Tensor) -> list[torch.Tensor]:
+    def features(self, sketch: torch.Tensor, control_scale: float) -> list[torch.Tensor]:
         return [sketch]
 
     def forward(self, z: torch.Tensor, t: torch.Tensor, tokens: None, features: list[torch.Tensor], call: Call) -> torch.Tensor:
@@ -178,6 +178,31 @@ def test_strength_goes_from_zero_tokens_to_the_reference(colorizer: Colorizer) -
     assert moved == [False, True, False, True]  # the demo has attention at its second level and in the middle
     with pytest.raises(ValueError, match="2 numbers; the U-Net has 3 levels and the middle: 4"):
         at([1, 1])
+
+
+@torch.no_grad()
+def test_a_control_scale_scales_the_sketchs_features_and_no_others(colorizer: Colorizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    sketch, tokens = inputs(1)
+    own, latent = colorizer.features(sketch), torch.randn(1, 4, 16, 16)
+    assert all(torch.equal(a, b) for a, b in zip(colorizer.features(sketch, 1), own, strict=True))
+    assert all(torch.allclose(a, 2.5 * b) for a, b in zip(colorizer.features(sketch, 2.5), own, strict=True))
+
+    asked: list[tuple[bool, bool, float]] = []  # an empty sketch, the chain's, how much
+
+    def features(given: torch.Tensor, control_scale: float = 1.0) -> list[torch.Tensor]:
+        asked.append((bool((given == -1).all()), bool((given == 0.5).all()), control_scale))
+        return Colorizer.features(colorizer, given, control_scale)
+
+    monkeypatch.setattr(colorizer, "features", features)
+    style = Style(latent, torch.full_like(sketch, 0.5), True)
+    sample(colorizer, sketch, tokens, [0], **SMALL, steps=2, sgs=2.0, control_scale=2.5, style=style)
+    assert sorted(asked) == [(False, False, 2.5), (False, True, 1.0), (True, False, 2.5)]
+
+    def at(control_scale: float, lines: torch.Tensor = sketch) -> torch.Tensor:
+        return sample(colorizer, lines, tokens, [0], **SMALL, steps=2, gs=2.0, control_scale=control_scale)
+
+    assert torch.equal(at(0), at(0, -sketch)) and not torch.allclose(at(1), at(1, -sketch), atol=1e-3)
+    assert not torch.allclose(at(1), at(2), atol=1e-3)
 
 
 @torch.no_grad()
