@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip install --quiet --no-warn-script-location --disab
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test app mlflow lint bench clean
+.PHONY: help setup repro figures test app mlflow lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,9 @@ setup: .venv/.ready ## make .venv with all that the targets here need but the ap
 
 repro: .venv/.ready ## data, shards, ablation grid, tables and reports: `dvc repro`
 	@.venv/bin/dvc repro
+
+figures: .venv/.ready ## the paper's figures at the scale of params.yaml, and the runs that they show
+	@.venv/bin/dvc repro pipelines/study/dvc.yaml
 
 test: .venv/.ready ## the test suite
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal

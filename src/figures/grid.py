@@ -130,7 +130,6 @@ def title(settings: Settings, name_of: Any) -> str:
         "sgs": lambda: f"SGS-{settings['sgs']:g}",
         "reference": lambda: "with reference" if settings["reference"] else "no reference",
         "edits": lambda: ORDINALS[settings["edits"]],
-        "target_scale": lambda: f"{settings['target_scale']:g}",
     }
     return ", ".join(words[key]() if key in words else f"{key.replace('_', ' ')} {settings[key]:g}" for key in settings)
 

@@ -53,7 +53,7 @@ def dscale_plot(values: Mapping[str, Any]) -> Picture:
         parts = {"stacked": True, "color": [INSIDE, OUTSIDE], "label": ["tokens of the region", "elsewhere"]}
         histogram.hist([change[inside], change[~inside]], edges, **parts)
         histogram.axvline(0, color="black", linewidth=0.8)
-        histogram.set_title(f"CLS token: corr {cls[1]:.1f} to {cls[0]:.1f}")
+        histogram.set_title(f"CLS token: corr {cls[1]:z.1f} to {cls[0]:z.1f}")
         histogram.set_xlabel("dscale")
         histogram.set_ylabel("local tokens")
         histogram.legend(frameon=False)

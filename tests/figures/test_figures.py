@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from src.figures import LIGHT_BYTES, light, make
 from src.figures.drawings import drawings
 from src.figures.grid import SETTINGS, Inputs, expand, title
 from src.files import UserError, file_sha256
+from src.grids import rows_image
 from src.model.colorizer import load_colorizer
 from tests.conftest import ROOT
 
@@ -119,6 +121,21 @@ def test_a_grid_shows_what_its_columns_say(small: Any, data_root: Path, trained:
         }
     }
     assert len(card["data"]) == 2 and card["settings"]["sgs"] == 1 and card["scale"] == "smoke"
+
+
+def test_weights_of_an_epoch_are_shown_under_the_name_of_their_run(
+    small: Any, tmp_path: Path, trained: Path, monkeypatch: Any
+) -> None:
+    run = tmp_path / "run"
+    for epoch in (1, 3):
+        shutil.copytree(trained, run / f"epoch-{epoch}")
+        card = json.loads((trained / "model.json").read_text())
+        (run / f"epoch-{epoch}/model.json").write_text(json.dumps(card | {"name": f"{card['name']}, epoch {epoch}"}))
+    titles: list[str] = []
+    monkeypatch.setattr("src.figures.grid.rows_image", lambda sheet, *rest: titles.extend(rest[0]) or rows_image(sheet, *rest))
+    _, card = made(small.grid(f"figure.columns=[{{run: '{run}', epoch: [1, 3]}}]"))
+    assert list(card["runs"]) == [f"{run.as_posix()}/epoch-1", f"{run.as_posix()}/epoch-3"]
+    assert titles == ["sketch", "reference", "Shuffle-0 (1 epochs), epoch 1", "Shuffle-0 (1 epochs), epoch 3"]
 
 
 def test_rows_are_within_pairs_and_inputs_are_shown_once(small: Any) -> None:

@@ -56,6 +56,16 @@ def test_a_bare_repro_trains_no_backbone(clone: Path) -> None:
     assert "pipelines.column color" in dry.stdout and "pipelines.backbone" not in dry.stdout
 
 
+def test_each_figure_is_made_alone_and_none_by_a_bare_repro(clone: Path) -> None:
+    assert "pipelines.figures" not in dvc(clone, "repro", "--dry").stdout
+    graph = dvc(clone, "dag", "--dot", "pipelines/study/dvc.yaml:ablation@12").stdout
+    assert '"train@shuffle" -> "pipelines/study/dvc.yaml:ablation@12"' in graph
+    graph = dvc(clone, "dag", "--dot", "pipelines/study/dvc.yaml:figures@10").stdout
+    assert '"sketch@val" -> "pipelines/study/dvc.yaml:figures@10"' in graph and "train@" not in graph and "vae" not in graph
+    listed = {str(item) for stage in stages("pipelines/study/dvc.yaml").values() for item in stage["foreach"]}
+    assert listed == {path.stem.removeprefix("fig") for path in (ROOT / "conf/figure").glob("*.yaml")}
+
+
 def test_the_whole_pipeline_at_scale_smoke(clone: Path) -> None:
     params = yaml.safe_load((clone / "params.yaml").read_text()) | SMALL
     (clone / "params.yaml").write_text(yaml.safe_dump(params))
@@ -66,6 +76,12 @@ def test_the_whole_pipeline_at_scale_smoke(clone: Path) -> None:
     assert len(cells) == 5 and all(cell["ours"]["FD-EffNet"]["value"] > 0 for cell in cells)
     assert {p.name for p in (out / "figures").iterdir()} >= {"ablation_grid.png", "guidance_grid.png"}
     assert "not run yet" in (out / "table2.md").read_text()
+
+    figure = dvc(clone, "repro", "pipelines/study/dvc.yaml:figures@9")
+    assert figure.returncode == 0, figure.stdout + figure.stderr
+    assert {p.name for p in (out / "paper").iterdir()} == {"figure-9.png", "figure-9-light.webp", "figure-9.json"}
+    another = dvc(clone, "repro", "pipelines/study/dvc.yaml:ablation@13")
+    assert "keep_epochs=[1,3,5] in its sweep in params.yaml" in another.stderr
 
     again = dvc(clone, "repro")
     assert "Running stage" not in again.stdout and "up to date" in again.stdout
@@ -128,6 +144,14 @@ HOW = {
 }
 
 
+# What src.evaluate has for its tables, and what chooses its pairs; figures take its `colorize`.
+FOR_TABLES = ("src.metrics", "src.data.loader", "src.data.buckets", "src.data.order", "src.data.tokens")
+
+
+def stages(file: str) -> dict:
+    return yaml.safe_load((ROOT / file).read_text())["stages"]
+
+
 @pytest.mark.parametrize(
     ("stage", "module", "without_effect"),
     [
@@ -146,10 +170,12 @@ HOW = {
         ("edits", "src.edits", ("src.report",)),
         ("validate_metrics", "src.validation", ()),
         ("validate_metrics", "src.backbone.parts", ()),
+        ("figures", "src.figures", FOR_TABLES),
+        ("ablation", "src.figures", FOR_TABLES),
     ],
 )
 def test_the_deps_name_all_code_that_a_result_depends_on(stage: str, module: str, without_effect: tuple[str, ...]) -> None:
-    entry = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]
+    entry = (stages("dvc.yaml") | stages("pipelines/study/dvc.yaml"))[stage]
     named = [dep.removesuffix(".py").replace("/", ".") for dep in entry.get("do", entry)["deps"] if dep.startswith("src/")]
     used = {module, *grimp.build_graph("src").find_upstream_modules(module)} - HOW
 
