@@ -6,7 +6,7 @@ PIP := .venv/bin/python -m pip install --quiet --no-warn-script-location --disab
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro figures test app mlflow lint bench clean
+.PHONY: help setup repro figures report test app mlflow lint bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ repro: .venv/.ready ## data, shards, ablation grid, tables and reports: `dvc rep
 
 figures: .venv/.ready ## the paper's figures at the scale of params.yaml, and the runs that they show
 	@.venv/bin/dvc repro pipelines/study/dvc.yaml
+
+report: .venv/.ready ## reports/<scale>/index.html anew, from the results that are there
+	@.venv/bin/dvc repro --single-item report
 
 test: .venv/.ready ## the test suite
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal

@@ -55,7 +55,7 @@ def main(_: list[str]) -> None:
     note = NOTE.format(size=config.data.size, scale=scale, images=len(pairs), warning=warning)
     one, two = table1(ablation, guidance), table2(ours, others, values["table2"]["config"]["gs"])
     first = write_table(one, out / "table1", f"Table 1 at scale {scale}: ablation models, VP sigmas", note)
-    second = write_table(two, out / "table2", f"Table 2 at scale {scale}: against baselines, Karras sigmas", note)
+    second = write_table(two, out / "table2", f"Table 2 at scale {scale}: against baselines, Karras sigmas", note) if ours else []
     write_text(out / "curves.csv", curves(ablation, guidance))
     plots = draw_curves(ablation, guidance, out / "figures")
     gs = GRID_GS if GRID_GS in next(iter(ablation.values()))["images_by_cell"] else f"{guidance[0]:g}"
@@ -78,8 +78,8 @@ def main(_: list[str]) -> None:
     blocks = page(scale, gs, [*first, *second], measures, plots, findings(ablation), finished, ablation, edits, made)
     write_text(out / "README.md", markdown(blocks))
     write_text(out / "index.html", html_page(f"Report at scale {scale}", blocks, out))
-    for table, stem in (("table1", first), ("table2", second)):
-        log_parent(config, table, markdown(stem))
+    for table, written in (("table1", first), ("table2", second)):
+        log_parent(config, table, markdown(written))
 
 
 if __name__ == "__main__":

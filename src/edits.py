@@ -331,12 +331,13 @@ def _summary(responses: Sequence[dict[str, float]], trials: int) -> dict[str, An
         own, mean = np.mean([r["region"] for r in there]), np.mean([r[name] for r in there])
         return {"mean": float(mean), "relative": float(mean / own) if own else None}
 
+    directions = [r["direction"] for r in responses if not np.isnan(r["direction"])]
     return {
         "edits": len(responses),
         "closer": _share([r["closer"] for r in responses], trials),
         "named": _share([r["named"] for r in responses], trials),
         "distance": float(np.mean([r["distance"] for r in responses])),
-        "direction": float(np.nanmean([r["direction"] for r in responses])),
+        "direction": float(np.mean(directions)) if directions else None,
         **{name: change(name) for name in ("region", "others", "background")},
     }
 

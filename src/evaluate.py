@@ -56,14 +56,15 @@ def main(config: DictConfig) -> None:
 
 def held_out_pairs(config: DictConfig) -> Pairs:
     """The pairs that a configuration evaluates on."""
-    return Pairs(_split(config), config.scale.evaluation.images, config.seed, size=_square(config), own=config.own_references)
+    return Pairs(_split(config), config.scale.evaluation.images, config.seed, size=square(config), own=config.own_references)
 
 
 def _split(config: DictConfig) -> Path:
     return Path(config.data.root) / "val"
 
 
-def _square(config: DictConfig) -> int | None:
+def square(config: DictConfig) -> int | None:
+    """The side that drawings are cut to, where they kept their proportions."""
     return config.backbone.size if config.scale.buckets else None
 
 
@@ -80,7 +81,7 @@ def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]
 
     def measuring() -> Measurer:
         if not measurer:
-            measurer.append(Measurer(pairs, _split(config), backbone, _square(config)))
+            measurer.append(Measurer(pairs, _split(config), backbone, square(config)))
         return measurer[0]
 
     return [_evaluate_one(config, folder, backbone, pairs, measuring) for folder in folders]
@@ -96,7 +97,7 @@ def evaluate_folder(config: DictConfig, folder: Path) -> dict[str, Any]:
     pairs = held_out_pairs(config)
     images = {str(Cell(None)): results_of(pairs, folder)}
     backbone = load_backbone(config.backbone)
-    numbers, samples = Measurer(pairs, _split(config), backbone, _square(config)).numbers(images[OUTSIDE])
+    numbers, samples = Measurer(pairs, _split(config), backbone, square(config)).numbers(images[OUTSIDE])
     report = {
         "name": name,
         "identity": hashlib.sha256(images[OUTSIDE].tobytes()).hexdigest(),
@@ -260,7 +261,7 @@ def _written(
 def _grid(images: Mapping[str, np.ndarray], pairs: Pairs) -> np.ndarray:
     """Sketch, reference and results of the first eight pairs, a column a cell."""
     from src.grids import rows_image
-    from src.report import cell_title
+    from src.measure import cell_title
 
     shown = [pairs.sketches[:8], pairs.references[:8], *(array[:8] for array in images.values())]
     return rows_image(shown, ["sketch", "reference", *(cell_title(cell) for cell in images)])

@@ -71,9 +71,9 @@ def findings(results: Results, low: str = "2", high: str = "10") -> list[Block]:
         return []
     text = (
         "Each line is a difference of two of our numbers, with its 95 % interval: by bootstrap over the same drawings where each "
-        "picture has a value, from the intervals of both numbers for distances. It **shows** where the interval lies on the side that "
-        "the paper lets expect, the **opposite** shows where it lies on the other one, and it is **open** where the interval holds 0. "
-        "Many lines are looked at, so one in forty would show by chance alone."
+        "picture has a value, from the intervals of both numbers for distances. It **shows** where the interval lies on the side "
+        "that the paper lets expect, the **opposite** shows where it lies on the other one, and it is **open** where the interval "
+        "holds 0. Many lines are looked at, so one in forty would show by chance alone."
     )
     head = ["Finding", "Measure", "Difference", "Expected", "Measured", "Verdict"]
     return [Heading(2, "Do the paper's findings show?"), Text(text), Table(head, rows)]

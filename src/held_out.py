@@ -160,7 +160,6 @@ def results_of(pairs: Pairs, folder: Path) -> np.ndarray:
     UserError: one is missing, cannot be read, or has another size than the sketches.
     """
     from src.data.images import ImageError, from_bytes
-    from src.data.sources import read_image
 
     if not folder.is_dir():
         raise UserError(f"There is no folder {folder}. Give results=<a folder of pictures>.")
@@ -171,7 +170,7 @@ def results_of(pairs: Pairs, folder: Path) -> np.ndarray:
             what = "several pictures" if found else "no picture"
             raise UserError(f"{folder} has {what} {key} (.png, .jpg or .webp). `export=<folder>` writes what each is made from.")
         try:
-            image = from_bytes(read_image(found[0]))
+            image = from_bytes(found[0].read_bytes())
         except (ImageError, OSError) as error:
             raise UserError(f"{found[0]} cannot be read ({error}).") from None
         if image.shape != pairs.truths[0].shape:

@@ -68,6 +68,12 @@ def shown(measure: str, cell: Mapping[str, Any]) -> str:
     return text(cell["value"]) + how.unit + interval
 
 
+def cell_title(name: str) -> str:
+    """`GS-2`, or `GS-2, SGS-3`; `result` of a method that is not ours."""
+    gs, _, sgs = name.partition("/")
+    return "result" if name == "-" else f"GS-{gs}, SGS-{sgs}" if sgs else f"GS-{gs}"
+
+
 def feature_networks(backbone: "Backbone") -> dict[str, Features]:
     """The backbone's CLIP, and the networks whose weights are here."""
     from src.metrics.features import available, clip_features, extractor
@@ -75,10 +81,13 @@ def feature_networks(backbone: "Backbone") -> dict[str, Features]:
     return {"clip": clip_features(backbone)} | {name: extractor(name) for name in available()}
 
 
-def real_features(split: Path, network: Features, backbone: "Backbone", size: int | None = None) -> np.ndarray:
-    """Features [M, D] of all drawings of a split, kept beside the data under the hashes of what they depend on."""
+def real_features(split: Path, network: Features, backbone: "Backbone", size: int | None = None) -> Path:
+    """The file, made if it is not there, of the features [M, D] of all drawings of a split, cut to a square of `size` if given.
+
+    It lies beside the split, under the hash of what it depends on.
+    """
     from src.data.columns import contents
-    from src.data.images import array_bytes, array_from
+    from src.data.images import array_bytes
     from src.data.loader import Table
     from src.files import config_hash, write_atomically
 
@@ -91,7 +100,7 @@ def real_features(split: Path, network: Features, backbone: "Backbone", size: in
         features = network.call(np.stack([table[row]["color"].numpy() for row in range(len(table))]))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda f: f.write(array_bytes(features)))
-    return array_from(path.read_bytes())
+    return path
 
 
 class Measurer:
@@ -99,11 +108,14 @@ class Measurer:
 
     def __init__(self, pairs: Pairs, split: Path, backbone: "Backbone", size: int | None = None) -> None:
         """split: the drawings whose distribution results are held against, cut to a square of `size`, if given."""
+        from src.data.images import array_from
         from src.metrics.separation import rivals, structure_of
 
         self.pairs = pairs
         self.networks = feature_networks(backbone)
-        self.real = {name: real_features(split, network, backbone, size) for name, network in self.networks.items()}
+        self.real = {
+            name: array_from(real_features(split, network, backbone, size).read_bytes()) for name, network in self.networks.items()
+        }
         self.structures = [structure_of(*both) for both in zip(pairs.sketches, pairs.truths, strict=True)]
         self.rivals = rivals(pairs.drawings)
         self.wanted = self.networks["clip"].call(pairs.references)

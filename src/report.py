@@ -12,7 +12,7 @@ import numpy as np
 from src.document import Block, Bullets, Figure, Heading, Table, Text, anchor, markdown
 from src.files import write_atomically, write_json
 from src.grids import rows_image
-from src.measure import MEASURES, Measure, shown
+from src.measure import MEASURES, Measure, cell_title, shown
 
 Results = Mapping[str, Mapping[str, Any]]  # evaluation reports by the name of the model
 
@@ -175,12 +175,6 @@ def _better(measure: Measure) -> str:
     return f"Model ({measure.better} is better)" if measure.better else "Model"
 
 
-def cell_title(name: str) -> str:
-    """`GS-2`, or `GS-2, SGS-3`; `result` of a method that is not ours."""
-    gs, _, sgs = name.partition("/")
-    return "result" if name == "-" else f"GS-{gs}, SGS-{sgs}" if sgs else f"GS-{gs}"
-
-
 def made_table(tables: Mapping[str, Results], address: str) -> Table:
     """What made each model's numbers, by table. address: of MLflow's dashboards."""
 
@@ -335,8 +329,9 @@ def edits_tables(reports: Sequence[Mapping[str, Any]]) -> list[Block]:
         rows.append([report["name"], "no edit", "", "", f"{report['distance_before']:.1f}", "", "", "", ""])
         for scale, r in report["responses"].items():
             changes = [_change(r[name], name != "region") for name in ("region", "others", "background")]
+            direction = "-" if r["direction"] is None else f"{r['direction']:.2f}"
             shares = [_percent(r["closer"]), _percent(r["named"])]
-            rows.append([report["name"], scale, *shares, f"{r['distance']:.1f}", f"{r['direction']:.2f}", *changes])
+            rows.append([report["name"], scale, *shares, f"{r['distance']:.1f}", direction, *changes])
     monotone = "Edits whose distance never rises as target_scale grows, by more than a just noticeable difference (2.3):"
     colours = list(dict.fromkeys(colour for report in reports for colour in report["by_colour"]))
     by_colour = []

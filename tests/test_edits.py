@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.backbone.parts import load_backbone
+from src.config import compose
 from src.data.palette import FAMILIES, to_rgb
+from src.document import markdown
 from src.edits import REPAINTED, Drawing, Request, editable, measure, requests
 from src.files import UserError
 from src.report import edits_figures, edits_sequence, edits_series, edits_tables, load_edits
@@ -51,17 +54,19 @@ def test_words_name_the_part() -> None:
     assert Request(drawing, 2, "pink").words == ("blue", "pink")
 
 
-def test_a_repainted_reference_is_a_perfect_answer(drawings: list[Drawing]) -> None:
+def test_a_repainted_reference_is_a_perfect_answer(drawings: list[Drawing], backbone_directory: Path) -> None:
+    backbone = load_backbone(compose([f"backbone.directory={backbone_directory}"], "edits").backbone)
     asked = requests(drawings, COLOURS, 1, seed=0)
     before = np.stack([r.drawing.reference for r in asked])
     after = np.stack([r.repainted() for r in asked])
-    measured = measure(asked, before, {"3": before, "6": after, REPAINTED: after})
+    measured = measure(asked, before, {"3": before, "6": after, REPAINTED: after}, backbone)
     nothing, perfect = measured["responses"]["3"], measured["responses"]["6"]
     assert nothing["closer"]["share"] == nothing["region"]["mean"] == 0 and nothing["distance"] == measured["distance_before"]
+    assert nothing["direction"] is None and -1 <= perfect["direction"] <= 1
     assert perfect["closer"]["share"] == perfect["named"]["share"] == measured["monotone"]["share"] == 1
     assert perfect["distance"] == pytest.approx(0, abs=1e-3) and perfect["others"]["mean"] == perfect["background"]["mean"] == 0
     assert perfect["closer"]["low"] < 1 and sum(c["edits"] for c in measured["by_colour"].values()) == len(asked)
-    back = measure(asked, before, {"3": after, "6": before, REPAINTED: after})
+    back = measure(asked, before, {"3": after, "6": before, REPAINTED: after}, backbone)
     assert back["monotone"]["share"] == 0
 
 
@@ -73,7 +78,7 @@ def test_a_run_writes_what_the_report_shows(command, tmp_path: Path, trained: Pa
     result = command("src.edits", *arguments)
     assert result.returncode == 0, result.stderr
     reports = load_edits(tmp_path / "edits")
-    assert list(reports[0]["responses"]) == ["2", "8", REPAINTED] and "\n".join(edits_tables(reports)) in result.stdout
+    assert list(reports[0]["responses"]) == ["2", "8", REPAINTED] and markdown(edits_tables(reports)) in result.stdout
     pictures = reports[0]["pictures"]
     assert pictures["edited_8"].shape == (6, 64, 64, 3) and (pictures["edited_8"] != pictures["unedited"]).any()
     assert edits_series(reports[0], 4).shape[1] == 4 + 7 * 132

@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.document import Table, markdown
 from src.report import (
     NOTE,
     ablation_grid,
     curves,
+    draw_curves,
     edits_tables,
     finished_figure,
     guidance_grid,
+    made_table,
+    measure_tables,
     page,
     summary,
     table1,
@@ -22,19 +26,22 @@ from src.report import (
 )
 
 
-def result(name: str, offset: float) -> dict:
-    column = {f"{gs}": {"value": offset + gs, "low": offset, "high": offset + 2 * gs} for gs in (1, 2)}
-    shares = {f"{gs}": {"share": 0.9, "low": 0.8, "high": 0.95} for gs in (1, 2)}
-    images = {f"{gs}": np.zeros((3, 8, 8, 3), np.uint8) for gs in (1, 2)}
+def result(name: str, offset: float, cells: tuple[str, ...] = ("1", "2")) -> dict:
+    values = [1.0 if cell == "-" else float(cell.partition("/")[0]) for cell in cells]
+    column = {cell: {"value": offset + gs, "low": offset, "high": offset + 2 * gs} for cell, gs in zip(cells, values, strict=True)}
+    closer = {cell: {"value": 0.9, "low": 0.8, "high": 0.95} for cell in cells}
     return {
         "name": name,
         "images": 3,
         "noise_level": 0.5,
+        "cells": {cell: {"gs": gs, "sgs": 1} for cell, gs in zip(cells, values, strict=True)},
         "validation": {"val_loss": 0.1, "val_loss_without_reference": 0.2},
-        "distances": {"FD-EffNet": column},
-        "palette_closer": shares,
-        "images_by_gs": images,
-    }
+        "measures": {"FD-EffNet": column, "separation": {cell: {"value": 0.1 * gs} for cell, gs in zip(cells, values, strict=True)},
+                     "palette closer": closer},
+        "images_by_cell": {cell: np.zeros((3, 8, 8, 3), np.uint8) for cell in cells},
+        "made_from": {"checkpoint": "ab" * 32, "data": {"color": "cd" * 32}, "backbone": "123"},
+        "runs": {"training": None, "evaluation": "#/experiments/1/runs/f00d"},
+    }  # fmt: skip
 
 
 RESULTS = {name: result(name, offset) for name, offset in (("Mine", 30.0), ("Shuffle-0", 20.0), ("Deform-0", 10.0))}
@@ -44,6 +51,7 @@ ANSWER = {
     "closer": {"share": 0.9, "low": 0.8, "high": 0.95},
     "named": {"share": 0.5, "low": 0.4, "high": 0.6},
     "distance": 20.0,
+    "direction": 0.31,
     "region": {"mean": 40.0, "relative": 1.0},
     "others": {"mean": 10.0, "relative": 0.25},
     "background": {"mean": None, "relative": None},
@@ -66,41 +74,58 @@ def test_table1_has_every_cell_and_the_papers_numbers(tmp_path: Path) -> None:
     records = table1(RESULTS, [1, 2])
     assert [r["model"] for r in records[::2]] == ["Deform-0", "Shuffle-0", "Mine"]
     assert records[0]["paper_fid"] == 15.8590 and records[-1]["paper_fid"] is None
-    markdown = write_table(records, tmp_path / "table1", "Table 1", NOTE.format(size=64, scale="demo", images=3))
-    assert "| Deform-0 | **11.00** [10.00, 12.00] | **12.00** [10.00, 14.00] |" in markdown
-    assert "| Deform-0 | 15.86 | 10.89 |" in markdown and "another data set" in markdown
+    text = markdown(write_table(records, tmp_path / "table1", "Table 1", NOTE.format(size=64, scale="demo", images=3, warning="")))
+    assert "| Deform-0 | **11.00** [10.00, 12.00] | **12.00** [10.00, 14.00] |" in text
+    assert "| Deform-0 | 15.86 | 10.89 |" in text and "another data set" in text
+    assert (tmp_path / "table1.md").read_text().startswith("# Table 1\n")
     rows = list(csv.DictReader((tmp_path / "table1.csv").open()))
     assert len(rows) == 6 and float(rows[3]["ours"]) == 22 and rows[3]["distance"] == "FD-EffNet"
     assert json.loads((tmp_path / "table1.json").read_text())["cells"] == records
 
 
-def test_table2_lists_the_baselines_as_not_run(tmp_path: Path) -> None:
-    records = table2({"Noisy-0 (7 epochs)": result("Noisy-0 (7 epochs)", 5.0)}, [1, 2])
-    markdown = write_table(records, tmp_path / "table2", "Table 2", "")
-    assert markdown.count("not run yet") == 2 * 7
-    assert "| CN-Linear + SD v1.5 + IP-Adapter, GS-3 | 25.84 |" in markdown
+def test_table2_has_other_methods_and_lists_the_baselines_as_not_run(tmp_path: Path) -> None:
+    ours = {"Noisy-0 (7 epochs)": result("Noisy-0 (7 epochs)", 5.0)}
+    records = table2(ours, {"Your method": result("Your method", 8.0, ("-",))}, [1, 2])
+    text = markdown(write_table(records, tmp_path / "table2", "Table 2", ""))
+    assert text.count("not run yet") == 2 * 7
+    assert "| CN-Linear + SD v1.5 + IP-Adapter, GS-3 | 25.84 |" in text
+    assert "| Your method | 9.00 [8.00, 10.00] |  |" in text
 
 
-def test_figures_and_summary() -> None:
+def test_figures_and_summary(tmp_path: Path) -> None:
     pairs = type("P", (), {"sketches": np.full((3, 8, 8), 255, np.uint8), "references": np.zeros((3, 8, 8, 3), np.uint8)})
-    assert ablation_grid(RESULTS, pairs, "2", 2).shape[1] == 4 + 4 * (16 + 4)
+    assert ablation_grid(RESULTS, pairs, "2", 2).dtype == np.uint8
     assert guidance_grid(RESULTS["Mine"], pairs, 3).dtype == np.uint8
-    records = table1(RESULTS, [1, 2])
-    metrics = summary(records, {"Noisy-0.1 (12 epochs)": RESULTS["Mine"]})
-    assert metrics["Deform-0"] == {"FD-EffNet": 11.0, "at GS": 1}
-    assert metrics["Noisy-0.1 (12 epochs)"] == {
-        "FD-EffNet": 31.0, "at GS": 1, "palette closer, GS-1": 0.9, "palette closer, GS-2": 0.9,
-    }  # fmt: skip
+    metrics = summary(RESULTS, {"Noisy-0.1 (12 epochs)": RESULTS["Mine"]})
+    assert metrics["Deform-0"] == {"FD-EffNet": 11.0, "FD-EffNet at GS": 1, "separation": 0.2, "separation at GS": 2}
+    assert list(metrics)[-1] == "Noisy-0.1 (12 epochs)"
     assert finished_figure("Noisy-0.1 (12 epochs)") == "finished_Noisy-0.1.png"
-    assert curves(records).splitlines()[1] == "Deform-0,1,11.0"
-    text = page("demo", "2", "# a", "# b", {"noisy": RESULTS["Mine"]}, RESULTS, [EDITS])
+    rows = list(csv.DictReader(curves(RESULTS, [1, 2]).splitlines()))
+    assert rows[0]["model"] == "Deform-0" and float(rows[0]["distance"]) == float(rows[0]["FD-EffNet"]) == 11
+    plots = draw_curves(RESULTS, [1, 2], tmp_path / "figures")
+    assert [plot.path for plot in plots] == ["figures/curves/fd-effnet.svg", "figures/curves/separation.svg"]
+    first = (tmp_path / plots[0].path).read_bytes()
+    assert b"Deform-0" in first and draw_curves(RESULTS, [1, 2], tmp_path / "figures") == plots
+    assert (tmp_path / plots[0].path).read_bytes() == first
+
+
+def test_the_page_leads_every_number_to_what_made_it() -> None:
+    results = RESULTS | {"Noisy-0": result("Noisy-0", 1.0, ("1", "2", "2/3"))}
+    measures = measure_tables(results, [1, 2])
+    made = made_table({"Table 1": results}, "http://127.0.0.1:5000")
+    assert made.rows[0][2:5] == ["`abababababab`", "", "[f00d](http://127.0.0.1:5000/#/experiments/1/runs/f00d)"]
+    for table in (block for block in measures if isinstance(block, Table)):
+        assert set(table.anchors) <= set(made.names) and len(table.anchors) == len(table.rows)
+    titles = [block.text for block in measures if not isinstance(block, Table)]
+    assert "Separation (structure x colour), along SGS" in titles
+    text = markdown(page("demo", "2", [], measures, [], [], {"noisy": RESULTS["Mine"]}, results, [EDITS], made))
     assert "90.0 % [80.0, 95.0]" in text and "(figures/edits_series_cls.png)" in text and "edits_sequence.png" not in text
 
 
 def test_table_of_edits() -> None:
-    table = edits_tables([EDITS])
-    assert "| CLS-0 | no edit |  |  | 60.0 |  |  |  |" in table
-    assert "| CLS-0 | 15 | 90.0 % [80.0, 95.0] | 50.0 % [40.0, 60.0] | 20.0 | 40.0 | 10.0 (25 %) | - |" in table
+    table = markdown(edits_tables([EDITS]))
+    assert "| CLS-0 | no edit |  |  | 60.0 |  |  |  |  |" in table
+    assert "| CLS-0 | 15 | 90.0 % [80.0, 95.0] | 50.0 % [40.0, 60.0] | 20.0 | 0.31 | 40.0 | 10.0 (25 %) | - |" in table
     assert "- CLS-0: 80.0 % [70.0, 90.0]" in table and "| CLS-0 | 90 % / 50 % |" in table
 
 

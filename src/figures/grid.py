@@ -190,7 +190,7 @@ class _Colours:
 
     def of(self, examples: Examples, cell: Settings) -> np.ndarray:
         """Results uint8 [N, H, W, 3]."""
-        from src.evaluate import colorize
+        from src.held_out import colorize
 
         colorizer = self._loaded(folder(cell))
         tokens = self.edited(examples, cell, colorizer.kind)

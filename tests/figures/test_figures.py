@@ -15,12 +15,12 @@ from src.backbone.parts import load_backbone
 from src.config import CONF, compose, plain
 from src.data import openmoji
 from src.data.columns import read_index, shard_keys
-from src.evaluate import colorize
 from src.figures import LIGHT_BYTES, light, make
 from src.figures.drawings import drawings
 from src.figures.grid import SETTINGS, Inputs, expand, title
 from src.files import UserError, file_sha256
 from src.grids import rows_image
+from src.held_out import colorize
 from src.model.colorizer import load_colorizer
 from tests.conftest import ROOT
 

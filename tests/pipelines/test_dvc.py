@@ -144,8 +144,8 @@ HOW = {
 }
 
 
-# What src.evaluate has for its tables, and what chooses its pairs; figures take its `colorize`.
-FOR_TABLES = ("src.metrics", "src.data.loader", "src.data.buckets", "src.data.order", "src.data.tokens")
+# What chooses the pairs of tables; figures have lists of their own.
+FOR_TABLES = ("src.data.loader", "src.data.buckets", "src.data.order", "src.data.tokens")
 
 
 def stages(file: str) -> dict:
@@ -163,11 +163,11 @@ def stages(file: str) -> dict:
         ("latent", "src.model.features", ("src.backbone.clip",)),
         ("tokens", "src.model.features", ("src.backbone.vae",)),
         ("tokens_deform", "src.model.features", ("src.backbone.vae",)),
-        ("train", "src.train", ("src.evaluate", "src.sampling", "src.metrics")),  # for MLflow's pictures
+        ("train", "src.train", ("src.held_out", "src.sampling")),  # for MLflow's pictures
         ("evaluate", "src.evaluate", ()),
         ("table2", "src.evaluate", ()),
         ("finished", "src.evaluate", ()),
-        ("edits", "src.edits", ("src.report",)),
+        ("edits", "src.edits", ("src.report", "src.document", "src.measure", "src.curves", "src.data.lines")),
         ("validate_metrics", "src.validation", ()),
         ("validate_metrics", "src.backbone.parts", ()),
         ("figures", "src.figures", FOR_TABLES),
