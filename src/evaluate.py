@@ -68,6 +68,12 @@ def square(config: DictConfig) -> int | None:
     return config.backbone.size if config.scale.buckets else None
 
 
+def _measurer(config: DictConfig, pairs: Pairs, backbone: Any) -> Measurer:
+    from src.config import plain
+
+    return Measurer(pairs, _split(config), backbone, plain(config.data.sketch.xdog_options), square(config))
+
+
 def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]]:
     """Samples each run in every cell, writes `<out>/<name>.json` and `<name>.npz`, and puts the numbers into MLflow.
 
@@ -81,7 +87,7 @@ def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]
 
     def measuring() -> Measurer:
         if not measurer:
-            measurer.append(Measurer(pairs, _split(config), backbone, square(config)))
+            measurer.append(_measurer(config, pairs, backbone))
         return measurer[0]
 
     return [_evaluate_one(config, folder, backbone, pairs, measuring) for folder in folders]
@@ -97,7 +103,7 @@ def evaluate_folder(config: DictConfig, folder: Path) -> dict[str, Any]:
     pairs = held_out_pairs(config)
     images = {str(Cell(None)): results_of(pairs, folder)}
     backbone = load_backbone(config.backbone)
-    numbers, samples = Measurer(pairs, _split(config), backbone, square(config)).numbers(images[OUTSIDE])
+    numbers, samples = _measurer(config, pairs, backbone).numbers(images[OUTSIDE])
     report = {
         "name": name,
         "identity": hashlib.sha256(images[OUTSIDE].tobytes()).hexdigest(),

@@ -106,18 +106,23 @@ def real_features(split: Path, network: Features, backbone: "Backbone", size: in
 class Measurer:
     """What all results on the same pairs are measured with; made once, for it loads networks and takes sketches apart."""
 
-    def __init__(self, pairs: Pairs, split: Path, backbone: "Backbone", size: int | None = None) -> None:
-        """split: the drawings whose distribution results are held against, cut to a square of `size`, if given."""
+    def __init__(
+        self, pairs: Pairs, split: Path, backbone: "Backbone", lines: Mapping[str, float], size: int | None = None
+    ) -> None:
+        """split: the drawings whose distribution results are held against, cut to a square of `size`, if given; lines: options of
+        `xdog`, those that the sketches were made with.
+        """
         from src.data.images import array_from
-        from src.metrics.separation import rivals, structure_of
+        from src.metrics.separation import palettes, rivals, structure_of
 
-        self.pairs = pairs
+        self.pairs, self.lines = pairs, dict(lines)
         self.networks = feature_networks(backbone)
         self.real = {
             name: array_from(real_features(split, network, backbone, size).read_bytes()) for name, network in self.networks.items()
         }
         self.structures = [structure_of(*both) for both in zip(pairs.sketches, pairs.truths, strict=True)]
         self.rivals = rivals(pairs.drawings)
+        self.palettes = palettes(pairs.references, options=self.lines)
         self.wanted = self.networks["clip"].call(pairs.references)
 
     def numbers(self, results: np.ndarray) -> tuple[Numbers, Samples]:
@@ -131,7 +136,7 @@ class Measurer:
             numbers |= self._distances(network.distance_name, features[name], self.real[name])
         best = next(name for name in ("inception", "efficientnet", "clip") if name in features)
         numbers |= _spread(features[best], self.real[best])
-        samples: Samples = separation(results, self.structures, self.pairs.references, self.rivals)
+        samples: Samples = separation(results, self.structures, self.palettes, self.rivals, options=self.lines)
         samples["CLIP nearness"] = feature_transfer(features["clip"], self.wanted, self.rivals)
         if self.pairs.own:
             samples |= _alike(results, self.pairs.truths)
