@@ -149,7 +149,7 @@ def _evaluate_one(
             images[name] = sampled(pairs, cell)
             known[name], samples[name] = measuring().numbers(images[name])
         if entangled:
-            _entangle(config, pairs, missing, sampled, known, samples)
+            _entangle(config, pairs, missing, sampled, images, known, samples)
         rate = sampled.rate
         print(f"{path.stem}: {sampled.seconds:.0f} s of sampling, {rate:.0f} U-Net evaluations/s", flush=True)
     report = {
@@ -207,21 +207,24 @@ def _entangle(
     pairs: Pairs,
     missing: Mapping[str, Cell],
     sampled: _Sampled,
+    images: Mapping[str, np.ndarray],
     known: dict[str, dict[str, Any]],
     samples: dict[str, Samples],
 ) -> None:
     """Adds entanglement along GS, of different drawings with two references each; at the highest GS also with permuted tokens."""
-    own, other = (p.of_different_drawings(config.scale.evaluation.entangled) for p in (pairs, pairs.with_other_references()))
+    count = config.scale.evaluation.entangled
+    own, other = (p.of_different_drawings(count) for p in (pairs, pairs.with_other_references()))
     for name, cell in missing.items():
         if cell.sgs != 1:
             continue
         seconds = {"entanglement": other}
         if cell.gs == max(config.gs) and sampled.kind == "attention":  # a CLS model has one token
             seconds["entanglement permuted"] = own.with_permuted_tokens()
-        first = sampled(own, cell, "-own")
         for measure, second in seconds.items():
-            results = np.stack([first, sampled(second, cell, f"-{measure}")])
-            known[name][measure], samples[name][measure] = entanglement_numbers(results, own.drawings)
+            results = np.stack([images[name][own.places], sampled(second, cell, f"-{measure}")])
+            known[name][measure], values = entanglement_numbers(results, own.drawings)
+            samples[name][measure] = np.full(len(pairs), np.nan)
+            samples[name][measure][own.places] = values
 
 
 def _earlier(path: Path, identity: str) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Samples]]:

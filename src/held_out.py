@@ -46,7 +46,7 @@ class Pairs:
             self._tokens = np.stack([s["tokens"].half().numpy() for s in chosen])
         else:
             self._tokens = _tokens(self.truths, backbone)
-        self.own = own
+        self.own, self.places = own, np.arange(count)
         self._refer(np.arange(count) if own else partners(self.drawings))
 
     def __len__(self) -> int:
@@ -61,9 +61,10 @@ class Pairs:
         self.references, self.tokens = self.truths[partner], self._tokens[partner]
 
     def of_different_drawings(self, count: int) -> "Pairs":
-        """Up to `count` of them, no two of which show one drawing."""
+        """Up to `count` of them, no two of which show one drawing; `places` says where they stand among all."""
         places = list({drawing: i for i, drawing in reversed(list(enumerate(self.drawings)))}.values())[::-1][:count]
         part = copy.copy(self)
+        part.places = np.array(places)
         part.keys, part.seeds = [self.keys[i] for i in places], [self.seeds[i] for i in places]
         for name in ("sketches", "truths", "references", "tokens", "_tokens"):
             setattr(part, name, getattr(self, name)[places])

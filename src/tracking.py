@@ -154,9 +154,8 @@ def _metric(measure: str, part: str) -> str:
 
 
 def _filled(values: np.ndarray | None, count: int) -> list[float | None]:
-    """Values of the first pictures, of all `count`; None where there is none."""
-    known = [] if values is None else [None if np.isnan(value) else float(value) for value in values]
-    return [*known, *[None] * (count - len(known))]
+    """Values of `count` pictures; None where there is none."""
+    return [None] * count if values is None else [None if np.isnan(value) else float(value) for value in values]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
