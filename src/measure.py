@@ -44,7 +44,7 @@ MEASURES = {
     "separation": Measure("Separation (structure x colour)", "more"),
     "structure": Measure("Structure: nearness to the sketch", "more"),
     "colour": Measure("Colour: nearness to the reference's palette", "more"),
-    "CLIP nearness": Measure("Nearness to the reference by CLIP", ""),
+    "CLIP nearness": Measure("Colour (CLIP)", ""),
     "palette closer": Measure("Palette nearer to the own reference", "more", **PERCENT),
     "spurious": Measure("Spurious lines", "less", **PERCENT),
     "vanished": Measure("Vanished lines", "less", **PERCENT),
