@@ -15,8 +15,8 @@ class Line:
     high: Sequence[float]
 
 
-def plot(lines: Sequence[Line], x_title: str, y_title: str) -> str:
-    """The lines with their intervals as shades; the same bytes for the same lines."""
+def plot(lines: Sequence[Line], x_title: str, y_title: str, ticks: bool = True) -> str:
+    """The lines with their intervals as shades; the same bytes for the same lines. ticks: at every x that a line has."""
     import io
 
     import matplotlib as mpl
@@ -31,7 +31,8 @@ def plot(lines: Sequence[Line], x_title: str, y_title: str) -> str:
             axes.plot(line.x, line.y, style, color=colour, marker=".", label=line.name)
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.1, linewidth=0)
         axes.set(xlabel=x_title, ylabel=y_title)
-        axes.set_xticks(sorted({x for line in lines for x in line.x}))
+        if ticks:
+            axes.set_xticks(sorted({x for line in lines for x in line.x}))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)

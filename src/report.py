@@ -235,25 +235,50 @@ def curves(results: Results, guidance: Sequence[float]) -> str:
 
 
 def draw_curves(results: Results, guidance: Sequence[float], folder: Path) -> list[Block]:
-    """A plot a measure against GS, one line a model with its interval, as SVG in `folder`/curves; the blocks that show them."""
+    """Plots as SVG in `folder`/curves, one line a model with its intervals, and the blocks that show them: structure against colour
+    with a point a GS; every measure against GS; and the measures of the distribution problem against SGS, where there are any.
+    """
     from src.curves import Line, plot
 
+    ordered = in_order(results)
     (folder / "curves").mkdir(parents=True, exist_ok=True)
     blocks: list[Block] = []
+
+    def draw(stem: str, title: str, lines: list[Line], x_title: str, y_title: str, ticks: bool = True) -> None:
+        if lines:
+            write_text(folder / "curves" / f"{stem}.svg", plot(lines, x_title, y_title, ticks))
+            blocks.append(Figure(title, f"figures/curves/{stem}.svg", plot=True))
+
+    def along(measure: str, places: Mapping[str, float]) -> list[Line]:
+        scale = MEASURES[measure].scale
+        lines = []
+        for model, report in ordered.items():
+            column = report["measures"].get(measure, {})
+            there = [(x, column[cell]) for cell, x in places.items() if cell in column]
+            if len(there) > 1:
+                values = [[cell.get(part, cell["value"]) * scale for _, cell in there] for part in ("value", "low", "high")]
+                lines.append(Line(model, [x for x, _ in there], *values))
+        return lines
+
+    both = []
+    for model, report in ordered.items():
+        colour, structure = (report["measures"].get(name, {}) for name in ("colour", "structure"))
+        cells = [f"{gs:g}" for gs in guidance if f"{gs:g}" in colour and f"{gs:g}" in structure]
+        if cells:
+            values = [structure[cell]["value"] for cell in cells]
+            both.append(Line(model, [colour[cell]["value"] for cell in cells], values, values, values))
+    draw("structure-colour", "Structure against colour, a point a GS", both, "colour", "structure", ticks=False)
     for name in CURVES:
         how = MEASURES[name]
-        lines = []
-        for model, report in in_order(results).items():
-            column = report["measures"].get(name, {})
-            cells = [(gs, column[f"{gs:g}"]) for gs in guidance if f"{gs:g}" in column]
-            if cells:
-                values = [[cell.get(part, cell["value"]) * how.scale for _, cell in cells] for part in ("value", "low", "high")]
-                lines.append(Line(model, [gs for gs, _ in cells], *values))
-        if lines:
-            file = f"{anchor(name)}.svg"
-            better = f" ({how.better} is better)" if how.better else ""
-            write_text(folder / "curves" / file, plot(lines, "GS", f"{how.title}{how.unit}{better}"))
-            blocks.append(Figure(f"{how.title}{better}", f"figures/curves/{file}", plot=True))
+        title = f"{how.title}{how.unit}" + (f" ({how.better} is better)" if how.better else "")
+        draw(anchor(name), title, along(name, {f"{gs:g}": gs for gs in guidance}), "GS", title)
+    at = {cell.partition("/")[0] for report in ordered.values() for cell in report["cells"] if "/" in cell}
+    for gs in sorted(at):
+        cells = dict.fromkeys(cell for report in ordered.values() for cell in report["cells"] if cell.partition("/")[0] == gs)
+        places = {cell: float(cell.partition("/")[2] or 1) for cell in cells}
+        for name in ("separation", "structure", "colour", "leakage"):
+            title = f"{MEASURES[name].title} along SGS at GS-{gs}"
+            draw(f"{anchor(name)}-sgs", title, along(name, dict(sorted(places.items(), key=lambda p: p[1]))), "SGS", title)
     return blocks
 
 
