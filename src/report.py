@@ -274,8 +274,8 @@ def draw_curves(results: Results, guidance: Sequence[float], folder: Path) -> li
         draw(anchor(name), title, along(name, {f"{gs:g}": gs for gs in guidance}), "GS", title)
     at = {cell.partition("/")[0] for report in ordered.values() for cell in report["cells"] if "/" in cell}
     for gs in sorted(at):
-        cells = dict.fromkeys(cell for report in ordered.values() for cell in report["cells"] if cell.partition("/")[0] == gs)
-        places = {cell: float(cell.partition("/")[2] or 1) for cell in cells}
+        known = dict.fromkeys(cell for report in ordered.values() for cell in report["cells"] if cell.partition("/")[0] == gs)
+        places = {cell: float(cell.partition("/")[2] or 1) for cell in known}
         for name in ("separation", "structure", "colour", "leakage"):
             title = f"{MEASURES[name].title} along SGS at GS-{gs}"
             draw(f"{anchor(name)}-sgs", title, along(name, dict(sorted(places.items(), key=lambda p: p[1]))), "SGS", title)
