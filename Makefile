@@ -20,7 +20,7 @@ figures: .venv/.ready ## the paper's figures at the scale of params.yaml, and th
 	@.venv/bin/dvc repro pipelines/study/dvc.yaml
 
 report: .venv/.ready ## reports/<scale>/index.html anew, from the results that are there
-	@.venv/bin/dvc repro --single-item report
+	@.venv/bin/dvc repro --single-item --force report
 
 test: .venv/.ready ## the test suite
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal

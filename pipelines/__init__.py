@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ def chosen(extra: Sequence[str] = ()) -> list[str]:
     """params.yaml's choices as Hydra overrides, followed by `extra`."""
     values = params()
     return [*(f"{key}={values[key]}" for key in ("scale", "data", "seed")), *extra]
+
+
+def overrides(values: Mapping[str, Any]) -> list[str]:
+    """What params.yaml says of a stage's configuration, as Hydra overrides."""
+    return [f"{key}={value}".replace(" ", "") for key, value in values.items()]
 
 
 def stage_config(extra: Sequence[str] = (), config: str = "train") -> DictConfig:

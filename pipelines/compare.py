@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines import code_hash, continued, params, run_stage, stage_config
+from pipelines import code_hash, continued, overrides, params, run_stage, stage_config
 from src.evaluate import evaluate
 
 
@@ -10,9 +10,8 @@ def main(arguments: list[str]) -> None:
     (what,) = arguments
     values = params()
     chosen = values[what]
-    overrides = [f"{key}={value}".replace(" ", "") for key, value in chosen["config"].items()]
     out = continued(Path("evaluation") / values["scale"] / what, code_hash(what))
-    config = stage_config([*overrides, f"table={what}", f"out={out}"], "evaluate")
+    config = stage_config([*overrides(chosen["config"]), f"table={what}", f"out={out}"], "evaluate")
     evaluate(config, [Path(folder.format(scale=values["scale"])) for folder in chosen["runs"]])
 
 

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-from pipelines import code_hash, continued, params, run_stage, stage_config
+from pipelines import code_hash, continued, overrides, params, run_stage, stage_config
 from src.edits import evaluate_edits
 
 
 def main(_: list[str]) -> None:
     values = params()
-    overrides = [f"{key}={value}".replace(" ", "") for key, value in values["edits"]["config"].items()]
     out = continued(Path("evaluation") / values["scale"] / "edits", code_hash("edits"))
-    evaluate_edits(stage_config([*overrides, f"out={out}"], "edits"))
+    evaluate_edits(stage_config([*overrides(values["edits"]["config"]), f"out={out}"], "edits"))
 
 
 if __name__ == "__main__":

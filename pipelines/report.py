@@ -3,16 +3,14 @@
 import shutil
 from pathlib import Path
 
-from pipelines import params, run_stage, stage_config
+from pipelines import overrides, params, run_stage, stage_config
 from src.document import markdown
 from src.document import page as html_page
 from src.evaluate import held_out_pairs
-from src.files import write_json
+from src.files import UserError, write_json
 from src.findings import findings
-from src.held_out import Pairs
 from src.metrics.samples import too_small
 from src.report import (
-    DIMENSIONS,
     NOTE,
     ablation_grid,
     curves,
@@ -49,9 +47,12 @@ def main(_: list[str]) -> None:
     ours, finished = load_results(evaluation / "table2"), load_results(evaluation / "finished")
     others = load_results(evaluation / "others")
     pairs = held_out_pairs(config)
-    shown = Pairs(Path(config.data.root) / "val", values["finished"]["config"]["scale.evaluation.images"], config.seed)
+    shown = held_out_pairs(stage_config(overrides(values["finished"]["config"]), "evaluate"))
+    for name, report in others.items():
+        if name in ours or report["made_from"]["pairs"] != pairs.identity:
+            raise UserError(f"{evaluation}/others/{name} has the name of a row of ours or is on other pairs: measure it anew.")
 
-    warning = too_small(len(pairs), DIMENSIONS["FD-EffNet"]) or ""
+    warning = too_small(len(pairs), 1280) or ""  # FD-EffNet's dimensions
     note = NOTE.format(size=config.data.size, scale=scale, images=len(pairs), warning=warning)
     one, two = table1(ablation, guidance), table2(ours, others, values["table2"]["config"]["gs"])
     first = write_table(one, out / "table1", f"Table 1 at scale {scale}: ablation models, VP sigmas", note)
@@ -75,7 +76,9 @@ def main(_: list[str]) -> None:
         write_json(out / "metrics" / f"{name}.json", numbers)
     made = made_table({"Table 1": ablation, "Table 2": {**ours, **others}, "Shipped colorizers": finished}, DASHBOARDS)
     measures = measure_tables(ablation, guidance)
-    blocks = page(scale, gs, [*first, *second], measures, plots, findings(ablation), finished, ablation, edits, made)
+    blocks = page(
+        scale, gs, [*first, *second], measures, plots, findings(ablation, pairs.drawings), finished, ablation, edits, made
+    )
     write_text(out / "README.md", markdown(blocks))
     write_text(out / "index.html", html_page(f"Report at scale {scale}", blocks, out))
     for table, written in (("table1", first), ("table2", second)):

@@ -70,7 +70,7 @@ Block = Heading | Text | Bullets | Table | Figure
 
 def anchor(text: str) -> str:
     """A place's name in an address."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    return re.sub(r"[^\w]+", "-", text.lower()).strip("-")
 
 
 def markdown(blocks: Sequence[Block]) -> str:

@@ -159,7 +159,7 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
     import time
 
     from src.data.columns import contents, read_index
-    from src.files import config_hash, file_sha256, write_atomically, write_json
+    from src.files import config_hash, file_name, file_sha256, write_atomically, write_json
     from src.held_out import colorize
     from src.model.colorizer import load_colorizer
 
@@ -178,7 +178,7 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
     )
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{card.get('name', folder.name)}.json"
+    path = out / f"{file_name(card.get('name', folder.name))}.json"
     if path.exists() and (report := json.loads(path.read_text(encoding="utf-8")))["identity"] == identity:
         print(f"{path} is up to date")
         return report

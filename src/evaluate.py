@@ -17,11 +17,9 @@ from omegaconf import DictConfig
 
 from src.config import CONF
 from src.entry import quoted, reported
-from src.files import UserError
-from src.held_out import Pairs, colorize, export, results_of
+from src.files import UserError, file_name
+from src.held_out import OUTSIDE, Pairs, colorize, export, read_arrays, results_of
 from src.measure import Measurer, Samples, entanglement_numbers
-
-OUTSIDE = "-"  # the cell of a method whose guidance scale is its own affair
 
 
 class Cell(NamedTuple):
@@ -70,7 +68,9 @@ def square(config: DictConfig) -> int | None:
 
 def _measurer(config: DictConfig, pairs: Pairs, backbone: Any) -> Measurer:
     from src.config import plain
+    from src.sampling.batch import devices
 
+    backbone = copy.deepcopy(backbone).to(devices()[0])
     return Measurer(pairs, _split(config), backbone, plain(config.data.sketch.xdog_options), square(config))
 
 
@@ -97,20 +97,18 @@ def evaluate_folder(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Measures the pictures of another method as `evaluate` does ours, into `<out>/<name>.json` and `<name>.npz`."""
     from src.backbone.parts import load_backbone
 
-    name = config.name or folder.name
-    if Path(name).name != name or name.startswith("."):
-        raise UserError(f"name is {name!r}; give a name that a file can have.")
+    name = file_name(config.name or folder.name)
     pairs = held_out_pairs(config)
-    images = {str(Cell(None)): results_of(pairs, folder)}
+    images = {OUTSIDE: results_of(pairs, folder)}
     backbone = load_backbone(config.backbone)
     numbers, samples = _measurer(config, pairs, backbone).numbers(images[OUTSIDE])
     report = {
         "name": name,
-        "identity": hashlib.sha256(images[OUTSIDE].tobytes()).hexdigest(),
         "images": len(pairs),
+        "own": pairs.own,
         "cells": {OUTSIDE: {"gs": None, "sgs": None}},
         "measures": _by_measure({OUTSIDE: numbers}),
-        "made_from": {"data": pairs.contents},
+        "made_from": {"pictures": hashlib.sha256(images[OUTSIDE].tobytes()).hexdigest()} | _made_from(pairs, backbone),
     }
     return _written(config, report, images, {OUTSIDE: samples}, pairs)
 
@@ -122,39 +120,39 @@ def _evaluate_one(
 
     from src.config import plain
     from src.files import config_hash, file_sha256
-    from src.metrics.features import available
+    from src.metrics.features import available_weights
     from src.model.colorizer import load_colorizer
 
     colorizer, card = load_colorizer(folder / "model", backbone.fingerprint)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{card.get('name', folder.name)}.json"
+    path = Path(config.out) / f"{file_name(card.get('name', folder.name))}.json"
     noise_level = config.noise_level if colorizer.kind == "attention" else 0.0  # CLS models have no local tokens
     settings = {"sampler": plain(config.sampler), "noise_level": noise_level, "images": len(pairs), "own": pairs.own}
-    made_from = {"checkpoint": file_sha256(folder / "model.safetensors"), "backbone": backbone.fingerprint, "data": pairs.contents}
+    made_from = {"checkpoint": file_sha256(folder / "model.safetensors")} | _made_from(pairs, backbone)
+    sampled_as = config_hash([settings, made_from, config.precision])
     entangled = config.scale.evaluation.entangled
-    identity = config_hash(settings | made_from | {"rows": pairs.keys, "features": available(), "entangled": entangled})
-    parts = out / f".{path.stem}.{identity[:12]}"
+    measured_as = config_hash(
+        [available_weights(), plain(config.data.sketch.xdog_options), entangled, max(config.gs) if entangled else None]
+    )
+    parts = path.with_name(f".{path.stem}.{sampled_as[:12]}")
     wanted = {str(cell): cell for cell in cells_of(config)}
-    earlier, images, samples = _earlier(path, identity)
-    missing = {name: cell for name, cell in wanted.items() if name not in images}
-    if earlier and list(images) == list(wanted):
+    earlier, images, known, samples = _earlier(path, sampled_as, measured_as)
+    if earlier and list(known) == list(wanted):
         print(f"{path} is up to date")
         return earlier
-    known = {name: {measure: column[name] for measure, column in earlier["measures"].items() if name in column} for name in images}
-    rate = earlier.get("evaluations_per_second")
-    if missing:
-        sampled = _Sampled(config, colorizer, backbone, settings, parts)
-        for name, cell in missing.items():
+    sampled = _Sampled(config, colorizer, backbone, settings, parts)
+    left = {name: cell for name, cell in wanted.items() if name not in known}
+    for name, cell in left.items():
+        if name not in images:
             images[name] = sampled(pairs, cell)
-            known[name], samples[name] = measuring().numbers(images[name])
-        if entangled:
-            _entangle(config, pairs, missing, sampled, images, known, samples)
-        rate = sampled.rate
-        print(f"{path.stem}: {sampled.seconds:.0f} s of sampling, {rate:.0f} U-Net evaluations/s", flush=True)
+        known[name], samples[name] = measuring().numbers(images[name])
+    if entangled:
+        _entangle(config, pairs, left, sampled, images, known, samples)
+    rate = sampled.evaluations / sampled.seconds if sampled.evaluations else earlier.get("evaluations_per_second")
+    print(f"{path.stem}: {sampled.seconds:.0f} s of sampling" + (f", {rate:.0f} U-Net evaluations/s" if rate else ""), flush=True)
     report = {
         "name": path.stem,
-        "identity": identity,
+        "sampled_as": sampled_as,
+        "measured_as": measured_as,
         "folder": str(folder),
         **settings,
         "evaluations_per_second": rate,
@@ -168,37 +166,43 @@ def _evaluate_one(
     return report
 
 
+def _made_from(pairs: Pairs, backbone: Any) -> dict[str, Any]:
+    return {"backbone": backbone.fingerprint, "pairs": pairs.identity, "data": pairs.contents}
+
+
 class _Sampled:
     """Samples pairs in cells, with a copy of the network on each device, and counts its work."""
 
     def __init__(self, config: DictConfig, colorizer: Any, backbone: Any, settings: Mapping[str, Any], parts: Path) -> None:
-        from src.sampling.batch import devices, replica
-
-        self.kind, self.settings, self.parts, self.batch = colorizer.kind, settings, parts, config.scale.evaluation.batch
-        self.replicas = {
-            d: (replica(colorizer, d, config.precision, config.compile), copy.deepcopy(backbone).to(d)) for d in devices()
-        }
-        self.seconds, self.evaluations = 0.0, 0
-
-    @property
-    def rate(self) -> float:
-        """U-Net evaluations, of one drawing each, a second."""
-        return self.evaluations / self.seconds
+        self.config, self.colorizer, self.backbone = config, colorizer, backbone
+        self.kind, self.settings, self.parts = colorizer.kind, settings, parts
+        self.replicas: dict[Any, Any] = {}
+        self.seconds, self.evaluations = 0.0, 0  # an evaluation is one pass of the U-Net over one drawing
 
     def __call__(self, pairs: Pairs, cell: Cell, name: str = "") -> np.ndarray:
         """Results uint8 [N, H, W, 3]; name: of the pairs, where a cell is sampled with several."""
         import time
 
-        from src.sampling.batch import in_batches
+        from src.sampling.batch import devices, in_batches, replica
 
+        if not self.replicas:
+            how = (self.config.precision, self.config.compile)
+            self.replicas = {d: (replica(self.colorizer, d, *how), copy.deepcopy(self.backbone).to(d)) for d in devices()}
         options = {"sampler": self.settings["sampler"], "noise_level": self.settings["noise_level"], "gs": cell.gs, "sgs": cell.sgs}
+        passes = 1 + (cell.gs != 1) + (cell.sgs != 1)
+        made: list[int] = []
+
+        def job(rows: slice, device: Any) -> np.ndarray:
+            network, own_backbone = self.replicas[device]
+            results = colorize(network, own_backbone, pairs, rows, **options)
+            made.append(len(results))
+            return results
+
         began = time.perf_counter()
-        results = in_batches(
-            lambda rows, device: colorize(*self.replicas[device], pairs, rows, **options),
-            len(pairs), self.batch, list(self.replicas), self.parts / f"{str(cell).replace('/', '_')}{name}",
-        )  # fmt: skip
+        parts = self.parts / f"{str(cell).replace('/', '_')}{name}"
+        results = in_batches(job, len(pairs), self.config.scale.evaluation.batch, list(self.replicas), parts)
         self.seconds += time.perf_counter() - began
-        self.evaluations += len(pairs) * self.settings["sampler"]["steps"] * (1 + (cell.gs != 1) + (cell.sgs != 1))
+        self.evaluations += sum(made) * self.settings["sampler"]["steps"] * passes
         return results
 
 
@@ -227,18 +231,19 @@ def _entangle(
             samples[name][measure][own.places] = values
 
 
-def _earlier(path: Path, identity: str) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Samples]]:
-    """The report of an earlier evaluation of the same weights in the same way, with its pictures and values by cell."""
-    if not path.exists() or (report := json.loads(path.read_text()))["identity"] != identity:
-        return {"measures": {}}, {}, {}
-    with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-        images = {cell: arrays[f"images {cell}"] for cell in report["cells"]}
-        samples: dict[str, Samples] = {cell: {} for cell in images}
-        for name in arrays.files:
-            kind, cell, *measure = name.split(" ", 2)
-            if kind == "samples":
-                samples[cell][measure[0]] = arrays[name]
-    return report, images, samples
+def _earlier(
+    path: Path, sampled_as: str, measured_as: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, dict[str, Any]], dict[str, Samples]]:
+    """The report of an earlier evaluation; by cell its pictures, if they were sampled in the same way, and its numbers and values,
+    if these were measured in the same way as well.
+    """
+    if not path.exists() or (report := json.loads(path.read_text(encoding="utf-8"))).get("sampled_as") != sampled_as:
+        return {}, {}, {}, {}
+    images, samples = read_arrays(path.with_suffix(".npz"))
+    if report["measured_as"] != measured_as:
+        return report, images, {}, {}
+    known = {cell: {m: column[cell] for m, column in report["measures"].items() if cell in column} for cell in images}
+    return report, images, known, samples
 
 
 def _by_measure(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -18,6 +18,13 @@ class Stopped(UserError):
     """The run was asked to stop, and left a checkpoint."""
 
 
+def file_name(name: str) -> str:
+    """A model's or method's name, which files are called by. UserError for one that leads elsewhere."""
+    if os.path.basename(name) != name or name.startswith("."):
+        raise UserError(f"The name {name!r} is none that a file can have. Give another one.")
+    return name
+
+
 def config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -59,28 +59,31 @@ SKETCH = (("structure", 1), ("spurious", -1), ("vanished", -1))
 ATTENTION = ("Shuffle-0", "Shuffle-0.8", "Noisy-0")
 
 
-def findings(results: Results, low: str = "2", high: str = "10") -> list[Block]:
-    """The page's chapter; nothing where there are fewer than LEAST results a cell, or none of the models."""
+def findings(results: Results, drawings: Sequence[str], low: str = "2", high: str = "10") -> list[Block]:
+    """The page's chapter, for results on pictures of `drawings`.
+
+    Nothing where there are fewer than LEAST results a cell, or none of the models.
+    """
     rows = []
     for expected in expectations(low, high):
         if {expected.model, expected.other} <= results.keys():
-            measured = difference(results, expected)
+            measured = difference(results, expected, drawings)
             if measured is not None:
                 rows.append(_row(expected, measured))
     if not rows or min(report["images"] for report in results.values()) < LEAST:
         return []
     text = (
         "Each line is a difference of two of our numbers, with its 95 % interval: by bootstrap over the same drawings where each "
-        "picture has a value, from the intervals of both numbers for distances. It **shows** where the interval lies on the side "
-        "that the paper lets expect, the **opposite** shows where it lies on the other one, and it is **open** where the interval "
-        "holds 0. Many lines are looked at, so one in forty would show by chance alone."
+        "picture has a value, from the intervals of both numbers, as if independent, for distances. It **shows** where it "
+        "lies on the side that the paper lets expect, the **opposite** shows where it lies on the other one, and it is **open** "
+        "where the interval holds 0. Many lines are looked at, so one in forty would show by chance alone."
     )
     head = ["Finding", "Measure", "Difference", "Expected", "Measured", "Verdict"]
     return [Heading(2, "Do the paper's findings show?"), Text(text), Table(head, rows)]
 
 
-def difference(results: Results, expected: Expectation) -> tuple[float, float, float] | None:
-    """(difference, low, high); None where a number is missing."""
+def difference(results: Results, expected: Expectation, drawings: Sequence[str]) -> tuple[float, float, float] | None:
+    """(difference, low, high); None where a number is missing. drawings: what each picture shows, which are drawn together."""
     from src.metrics.intervals import mean_interval
 
     sides = ((expected.model, expected.cell, 1), (expected.other, expected.other_cell, -1))
@@ -92,7 +95,7 @@ def difference(results: Results, expected: Expectation) -> tuple[float, float, f
         return None
     values = [results[model]["samples"].get(cell, {}).get(expected.measure) for model, cell, _ in signed]
     if all(value is not None for value in values):
-        return mean_interval(sum(sign * value for value, (_, _, sign) in zip(values, signed, strict=True)))  # type: ignore[arg-type]
+        return mean_interval(sum(sign * value for value, (_, _, sign) in zip(values, signed, strict=True)), drawings)  # type: ignore[arg-type]
     total = sum(sign * number["value"] for number, (_, _, sign) in zip(numbers, signed, strict=True))  # type: ignore[index]
     error = Z * float(np.sqrt(sum(((number["high"] - number["low"]) / (2 * Z)) ** 2 for number in numbers)))  # type: ignore[index]
     return total, total - error, total + error

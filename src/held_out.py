@@ -3,6 +3,7 @@
 import copy
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from src.data.storage import Location
-from src.files import UserError, write_atomically
+from src.files import UserError, config_hash, write_atomically
+
+OUTSIDE = "-"  # the cell of a method whose guidance scale is its own affair
 
 
 class Pairs:
@@ -54,8 +57,13 @@ class Pairs:
 
     @property
     def drawings(self) -> list[str]:
-        """What each sketch shows: variants of one drawing have one name."""
-        return [key.rpartition("_")[0] for key in self.keys]
+        """What each sketch shows: variants of one drawing (OpenMoji's keys are `<drawing>_<number>`) have one name."""
+        return [re.sub(r"_\d+$", "", key) for key in self.keys]
+
+    @property
+    def identity(self) -> str:
+        """The hash of which sketches and references these are."""
+        return config_hash([self.keys, self.own, self.contents])
 
     def _refer(self, partner: np.ndarray) -> None:
         self.references, self.tokens = self.truths[partner], self._tokens[partner]
@@ -179,3 +187,17 @@ def results_of(pairs: Pairs, folder: Path) -> np.ndarray:
             raise UserError(f"{found[0]} has {image.shape[1]} x {image.shape[0]} pixels; it must have {width} x {height}.")
         images.append(image)
     return np.stack(images)
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, dict[str, np.ndarray]]]:
+    """What `src.evaluate` keeps of its results: pictures uint8 [N, H, W, 3] by cell, and values [N] by cell and measure."""
+    images: dict[str, np.ndarray] = {}
+    samples: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            kind, cell, *measure = name.split(" ", 2)
+            if kind == "images":
+                images[cell] = arrays[name]
+            else:
+                samples.setdefault(cell, {})[measure[0]] = arrays[name]
+    return images, samples

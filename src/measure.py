@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from src.held_out import Pairs
+from src.held_out import OUTSIDE, Pairs
 from src.metrics.features import Features
 
 if TYPE_CHECKING:
     from src.backbone.parts import Backbone
 
 NEIGHBOURS = 5  # the least sample that density and coverage can be had of
+MOST_PSNR = 100.0  # dB: equal pictures have an infinite one, which has no mean
 
 Numbers = dict[str, dict[str, Any]]  # measure -> {"value", "low", "high"}; no interval where there is none
 Samples = dict[str, np.ndarray]  # measure -> one value a picture, float64 [N], nan where it is undefined
@@ -37,10 +38,10 @@ MEASURES = {
     "KID": Measure("KID x 1000", "less", 2, 1e3),
     "KD-EffNet": Measure("Kernel distance x 1000, EfficientNet", "less", 2, 1e3),
     "KD-CLIP": Measure("Kernel distance x 1000, CLIP", "less", 2, 1e3),
-    "precision": Measure("Precision", "more"),
-    "recall": Measure("Recall", "more"),
-    "density": Measure("Density", "more"),
-    "coverage": Measure("Coverage", "more"),
+    "precision": Measure("Precision, EfficientNet", "more"),
+    "recall": Measure("Recall, EfficientNet", "more"),
+    "density": Measure("Density, EfficientNet", "more"),
+    "coverage": Measure("Coverage, EfficientNet", "more"),
     "separation": Measure("Separation (structure x colour)", "more"),
     "structure": Measure("Structure: nearness to the sketch", "more"),
     "colour": Measure("Colour: nearness to the reference's palette", "more"),
@@ -71,17 +72,18 @@ def shown(measure: str, cell: Mapping[str, Any]) -> str:
 def cell_title(name: str) -> str:
     """`GS-2`, or `GS-2, SGS-3`; `result` of a method that is not ours."""
     gs, _, sgs = name.partition("/")
-    return "result" if name == "-" else f"GS-{gs}, SGS-{sgs}" if sgs else f"GS-{gs}"
+    return "result" if name == OUTSIDE else f"GS-{gs}, SGS-{sgs}" if sgs else f"GS-{gs}"
 
 
 def feature_networks(backbone: "Backbone") -> dict[str, Features]:
-    """The backbone's CLIP, and the networks whose weights are here."""
+    """The backbone's CLIP, and the networks whose weights are here, on the backbone's device."""
     from src.metrics.features import available, clip_features, extractor
 
-    return {"clip": clip_features(backbone)} | {name: extractor(name) for name in available()}
+    device = next(backbone.clip.parameters()).device.type
+    return {"clip": clip_features(backbone)} | {name: extractor(name, device=device) for name in available()}
 
 
-def real_features(split: Path, network: Features, backbone: "Backbone", size: int | None = None) -> Path:
+def real_features(split: Path, network: Features, size: int | None = None) -> Path:
     """The file, made if it is not there, of the features [M, D] of all drawings of a split, cut to a square of `size` if given.
 
     It lies beside the split, under the hash of what it depends on.
@@ -92,9 +94,7 @@ def real_features(split: Path, network: Features, backbone: "Backbone", size: in
     from src.files import config_hash, write_atomically
 
     table = Table(split, ["color"], [(size, size)] if size else [])
-    identity = {"data": contents(table.columns["color"].index), "size": size}
-    if network.name == "clip":
-        identity["backbone"] = backbone.fingerprint
+    identity = {"data": contents(table.columns["color"].index), "size": size, "weights": network.weights}
     path = split.parent / "features" / f"{split.name}-{network.name}-{config_hash(identity)[:12]}.npy"
     if not path.exists():
         features = network.call(np.stack([table[row]["color"].numpy() for row in range(len(table))]))
@@ -117,9 +117,8 @@ class Measurer:
 
         self.pairs, self.lines = pairs, dict(lines)
         self.networks = feature_networks(backbone)
-        self.real = {
-            name: array_from(real_features(split, network, backbone, size).read_bytes()) for name, network in self.networks.items()
-        }
+        self.device = next(backbone.clip.parameters()).device.type
+        self.real = {name: array_from(real_features(split, network, size).read_bytes()) for name, network in self.networks.items()}
         self.structures = [structure_of(*both) for both in zip(pairs.sketches, pairs.truths, strict=True)]
         self.rivals = rivals(pairs.drawings)
         self.palettes = palettes(pairs.references, options=self.lines)
@@ -134,12 +133,12 @@ class Measurer:
         numbers: Numbers = {}
         for name, network in self.networks.items():
             numbers |= self._distances(network.distance_name, features[name], self.real[name])
-        best = next(name for name in ("inception", "efficientnet", "clip") if name in features)
-        numbers |= _spread(features[best], self.real[best])
+        if "efficientnet" in features:
+            numbers |= _spread(features["efficientnet"], self.real["efficientnet"])
         samples: Samples = separation(results, self.structures, self.palettes, self.rivals, options=self.lines)
         samples["CLIP nearness"] = feature_transfer(features["clip"], self.wanted, self.rivals)
         if self.pairs.own:
-            samples |= _alike(results, self.pairs.truths)
+            samples |= _alike(results, self.pairs.truths, self.device)
         for name, values in samples.items():
             numbers[name] = _cell(*mean_interval(values, self.pairs.drawings))
         numbers["palette closer"] = self._closer(results)
@@ -180,13 +179,13 @@ def _spread(made: np.ndarray, real: np.ndarray) -> Numbers:
     return {name: {"value": value} for name, value in zip(("precision", "recall", "density", "coverage"), values, strict=True)}
 
 
-def _alike(results: np.ndarray, truths: np.ndarray) -> Samples:
+def _alike(results: np.ndarray, truths: np.ndarray, device: str) -> Samples:
     from src.metrics.features import FeaturesUnavailable
     from src.metrics.similarity import ms_ssim, perceptual, psnr
 
-    values = {"PSNR": psnr(results, truths), "MS-SSIM": ms_ssim(results, truths)}
+    values = {"PSNR": np.minimum(psnr(results, truths), MOST_PSNR), "MS-SSIM": ms_ssim(results, truths)}
     try:
-        return {**values, "PD-EffNet": perceptual()(results, truths)}
+        return {**values, "PD-EffNet": perceptual(device=device)(results, truths)}
     except FeaturesUnavailable:
         return values
 

@@ -12,6 +12,7 @@ import numpy as np
 from src.document import Block, Bullets, Figure, Heading, Table, Text, anchor, markdown
 from src.files import write_atomically, write_json
 from src.grids import rows_image
+from src.held_out import OUTSIDE, read_arrays
 from src.measure import MEASURES, Measure, cell_title, shown
 
 Results = Mapping[str, Mapping[str, Any]]  # evaluation reports by the name of the model
@@ -28,7 +29,6 @@ CURVES = (
     "FID", "FD-EffNet", "FD-CLIP", "KD-EffNet", "separation", "structure", "colour", "spurious", "vanished", "leakage",
     "entanglement", "density", "coverage",
 )  # fmt: skip
-DIMENSIONS = {"FID": 2048, "FD-EffNet": 1280, "FD-CLIP": 128}
 
 
 def load_results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -36,14 +36,7 @@ def load_results(folder: Path) -> dict[str, dict[str, Any]]:
     reports = {}
     for path in sorted(folder.glob("*.json")):
         report = json.loads(path.read_text(encoding="utf-8"))
-        report["images_by_cell"], report["samples"] = {}, {cell: {} for cell in report["cells"]}
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            for name in arrays.files:
-                kind, cell, *measure = name.split(" ", 2)
-                if kind == "images":
-                    report["images_by_cell"][cell] = arrays[name]
-                else:
-                    report["samples"][cell][measure[0]] = arrays[name]
+        report["images_by_cell"], report["samples"] = read_arrays(path.with_suffix(".npz"))
         reports[report["name"]] = report
     return reports
 
@@ -72,7 +65,7 @@ def table2(results: Results, others: Results, guidance: Sequence[float]) -> list
         for name, report in results.items()
         for gs in guidance
     ]
-    records += [_record(name, report, "-", None, paper["baselines"].get(name)) for name, report in others.items()]
+    records += [_record(name, report, OUTSIDE, None, paper["baselines"].get(name)) for name, report in others.items()]
     left = {name: value for name, value in paper["baselines"].items() if name not in others}
     return records + [{"model": name, "gs": None, "paper_fid": value, "ours": None} for name, value in left.items()]
 
@@ -115,12 +108,13 @@ def _table_blocks(records: Sequence[dict[str, Any]], title: str, note: str) -> l
     models = list(dict.fromkeys(r["model"] for r in records))
     head = ["Model", *(f"GS-{gs:g}" for gs in scales)]
     blocks: list[Block] = [Heading(2, title), Text(note)]
-    for distance in next((r["ours"] for r in records if r["ours"]), {}):
+    for distance in [d for d in DISTANCES if any(d in (r["ours"] or {}) for r in records)]:
         rows = []
         for model in models:
             if (model, None) in cells:
                 ours = cells[model, None]["ours"]
-                given = [shown(distance, ours[distance]), *[""] * (len(scales) - 1)] if ours else ["not run yet"] * len(scales)
+                there = shown(distance, ours[distance]) if ours and ours.get(distance) else ""
+                given = [there, *[""] * (len(scales) - 1)] if ours else ["not run yet"] * len(scales)
                 rows.append([model, *given])
             else:
                 row = {gs: cells[model, gs]["ours"].get(distance) for gs in scales}
@@ -141,7 +135,7 @@ def _table_blocks(records: Sequence[dict[str, Any]], title: str, note: str) -> l
 
 def _marked(distance: str, cell: Mapping[str, Any], records: Sequence[dict[str, Any]], gs: float) -> str:
     """The number, bold where it is the column's best."""
-    best = min(r["ours"][distance]["value"] for r in records if r["ours"] and r["gs"] == gs and r["ours"].get(distance))
+    best = min(r["ours"][distance]["value"] for r in records if r["gs"] == gs and (r["ours"] or {}).get(distance))
     text = shown(distance, cell)
     value, space, rest = text.partition(" ")
     return f"**{value}**{space}{rest}" if cell["value"] == best else text
@@ -278,7 +272,13 @@ def draw_curves(results: Results, guidance: Sequence[float], folder: Path) -> li
         places = {cell: float(cell.partition("/")[2] or 1) for cell in known}
         for name in ("separation", "structure", "colour", "leakage"):
             title = f"{MEASURES[name].title} along SGS at GS-{gs}"
-            draw(f"{anchor(name)}-sgs", title, along(name, dict(sorted(places.items(), key=lambda p: p[1]))), "SGS", title)
+            draw(
+                f"{anchor(name)}-sgs-at-{anchor(gs)}",
+                title,
+                along(name, dict(sorted(places.items(), key=lambda p: p[1]))),
+                "SGS",
+                title,
+            )
     return blocks
 
 
@@ -421,9 +421,7 @@ def page(
 ) -> list[Block]:
     """The whole report."""
     blocks: list[Block] = [Heading(1, f"Report at scale {scale}")]
-    blocks += [
-        Text("Written by `dvc repro`. A number leads to the row of What made these numbers that names its run, weights and data.")
-    ]
+    blocks += [Text("Written by `dvc repro`. The last chapter names what made each number; in `index.html` numbers lead there.")]
     blocks += [*found, *tables]
     blocks += [Heading(2, "Against GS"), *plots]
     blocks += [Heading(2, "The distribution problem and other measures"), Text("docs/metrics.md defines them."), *measures]

@@ -80,7 +80,7 @@ def _known(tracking: Any, marker: Path) -> str | None:
 
 
 def _experiment(uri: str, name: str) -> str:
-    """The id of the experiment of a scale. A local store keeps artifacts beside itself, a server where it is told to."""
+    """The id of an experiment, made if there is none. A local store keeps artifacts beside itself, a server where it is told to."""
     from mlflow.exceptions import MlflowException
 
     tracking = client(uri)
@@ -99,9 +99,11 @@ def log_evaluation(
     keys: Sequence[str],
     grid: np.ndarray,
 ) -> str:
-    """A model's row of a table as a run of MLflow, and its address in the dashboards: every measure as a metric
-    whose step is GS (or, in its name after a slash, the
-    SGS), so that the charts show curves; grid; values of each picture as `samples.json`; hashes of what made them as tags.
+    """Puts a model's row of a table into MLflow as a run and returns its address in the dashboards.
+
+    Every measure is a metric whose step is GS (for cells along SGS: the SGS), so that charts show curves; MLflow's steps are whole
+    numbers, and cells between them are in the table of values alone. Beside them: the grid, each picture's values
+    (`samples.json`), and the hashes of what made them as tags.
 
     Each table (`config.table`) has an experiment of its own, and there a parent run (`log_parent`). A row that is made anew
     takes the place of the old one.
@@ -112,14 +114,17 @@ def log_evaluation(
     experiment = _experiment(uri, f"{config.scale.name}: {config.table}")
     parent = table_run(config, config.table)
     name = report["name"]
-    for old in tracking.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}' and attributes.run_name = '{name}'"):
-        tracking.delete_run(old.info.run_id)
+    for old in tracking.search_runs([experiment], f"tags.mlflow.parentRunId = '{parent}'"):
+        if old.info.run_name == name:
+            tracking.delete_run(old.info.run_id)
     run_id = tracking.create_run(experiment, run_name=name, tags={"mlflow.parentRunId": parent}).info.run_id
     metrics = []
     for measure, column in report["measures"].items():
         for cell, number in column.items():
             place = report["cells"][cell]
             step, suffix = (place["gs"] or 0, "") if place["sgs"] in {1, None} else (place["sgs"], f"/SGS at GS-{place['gs']:g}")
+            if step != int(step):
+                continue
             for part, value in number.items():
                 metrics.append(Metric(_metric(measure, part) + suffix, value, 0, int(step)))
     for start in range(0, len(metrics), 1000):  # MLflow's limit
@@ -155,7 +160,7 @@ def _metric(measure: str, part: str) -> str:
 
 def _filled(values: np.ndarray | None, count: int) -> list[float | None]:
     """Values of `count` pictures; None where there is none."""
-    return [None] * count if values is None else [None if np.isnan(value) else float(value) for value in values]
+    return [None] * count if values is None else [None if not np.isfinite(value) else float(value) for value in values]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -175,14 +180,15 @@ def table_run(config: DictConfig, table: str) -> str:
     experiment = _experiment(config.tracking_uri, f"{config.scale.name}: {table}")
     if known := tracking.search_runs([experiment], "tags.table = 'parent'"):
         return known[0].info.run_id
-    return tracking.create_run(experiment, run_name=table, tags={"table": "parent"}).info.run_id
+    run_id = tracking.create_run(experiment, run_name=table, tags={"table": "parent"}).info.run_id
+    tracking.set_terminated(run_id)
+    return run_id
 
 
 def log_parent(config: DictConfig, table: str, text: str) -> None:
     """Puts a table, as Markdown, into its parent run."""
     tracking, parent = client(config.tracking_uri), table_run(config, table)
     tracking.log_text(parent, text, "table.md")
-    tracking.set_terminated(parent)
 
 
 def log_image(run_id: str, image: np.ndarray, name: str, uri: str) -> None:

@@ -69,6 +69,8 @@ def test_a_run_is_evaluated_once(command, tmp_path: Path, trained: Path) -> None
     _is_in_mlflow(client(f"sqlite:///{store}"), report, name)
     again = command("src.evaluate", *arguments)
     assert "is up to date" in again.stdout
+    anew = command("src.evaluate", *arguments, "scale.evaluation.entangled=0")
+    assert f"{name}: 0 s of sampling" in anew.stdout  # what is measured changed, and no picture
     other = command("src.evaluate", *arguments[:1], "gs=[2,3]", "sgs=[]", *EVALUATION)
     assert "U-Net evaluations/s" in other.stdout
     changed = json.loads(path.read_text())
@@ -103,12 +105,16 @@ def test_any_methods_pictures_get_the_same_numbers(command, tmp_path: Path, data
     assert result.returncode == 0, result.stderr
     keys = sorted(path.stem for path in (tmp_path / "pairs/truth").iterdir())
     assert len(keys) == 8 and len((tmp_path / "pairs/pairs.csv").read_text().splitlines()) == 9
-    result = command("src.evaluate", "results=pairs/truth", "name=My method (v1)", *EVALUATION)
+    result = command("src.evaluate", "results=pairs/truth", "name=Anna's method (v1)", *EVALUATION)
     assert result.returncode == 0, result.stderr
-    report = json.loads((tmp_path / "evaluation/smoke/My method (v1).json").read_text())
+    report = json.loads((tmp_path / "evaluation/smoke/Anna's method (v1).json").read_text())
     perfect = {measure: column["-"]["value"] for measure, column in report["measures"].items()}
     assert perfect["vanished"] < 0.1 and perfect["leakage"] < 0.2 and perfect["structure"] > 0.8
+    again = command("src.evaluate", "results=pairs/truth", "name=Anna's method (v1)", *EVALUATION)
+    assert again.returncode == 0, again.stderr
     (tmp_path / "pairs/truth" / f"{keys[0]}.png").unlink()
+    elsewhere = command("src.evaluate", "results=pairs/truth", "name=../other", *EVALUATION)
+    assert "is none that a file can have" in elsewhere.stderr and not (tmp_path / "evaluation/other.json").exists()
     for argument, message in (
         ("results=pairs/truth", f"has no picture {keys[0]}"),
         ("results=nowhere", "There is no folder nowhere"),
@@ -124,4 +130,8 @@ def test_references_of_their_own_are_compared_one_by_one(command, tmp_path: Path
     result = command("src.evaluate", "results=pairs/truth", "name=truth", "own_references=true", *EVALUATION)
     assert result.returncode == 0, result.stderr
     report = json.loads((tmp_path / "evaluation/smoke/truth.json").read_text())
-    assert report["measures"]["MS-SSIM"]["-"]["value"] == 1 and report["measures"]["PD-EffNet"]["-"]["value"] == 0
+    assert (
+        report["measures"]["MS-SSIM"]["-"]["value"] == 1
+        and report["measures"]["PSNR"]["-"]["value"] == 100
+        and report["measures"]["PD-EffNet"]["-"]["value"] == 0
+    )

@@ -6,6 +6,7 @@ import pytest
 from src.document import Table
 from src.findings import ATTENTION, LEAST, Expectation, difference, findings, verdict
 
+DRAWINGS = [f"drawing {i // 2}" for i in range(LEAST)]
 RNG = np.random.default_rng(0)
 
 
@@ -29,27 +30,29 @@ RESULTS = {
 
 
 def test_a_rise_of_distances_has_the_interval_of_its_four_numbers() -> None:
-    value, low, high = difference(RESULTS, Expectation("", "FD-EffNet", "Shuffle-0", "10", "Shuffle-0.8", "10", 1, since="2"))
+    value, low, high = difference(
+        RESULTS, Expectation("", "FD-EffNet", "Shuffle-0", "10", "Shuffle-0.8", "10", 1, since="2"), DRAWINGS
+    )
     assert value == pytest.approx(38) and (high - low) / 2 == pytest.approx(np.sqrt(4 * 3**2))
 
 
 def test_values_of_pictures_are_compared_picture_by_picture() -> None:
     both = [RESULTS[name]["samples"]["10"]["separation"] for name in ("Shuffle-0", "Shuffle-0.8")]
-    value, low, high = difference(RESULTS, Expectation("", "separation", "Shuffle-0", "10", "Shuffle-0.8", "10", -1))
+    value, low, high = difference(RESULTS, Expectation("", "separation", "Shuffle-0", "10", "Shuffle-0.8", "10", -1), DRAWINGS)
     assert value == pytest.approx((both[0] - both[1]).mean()) and low < value < high < 0
-    assert difference(RESULTS, Expectation("", "colour", "Shuffle-0", "10", "Shuffle-0.8", "10", -1)) is None
+    assert difference(RESULTS, Expectation("", "colour", "Shuffle-0", "10", "Shuffle-0.8", "10", -1), DRAWINGS) is None
 
 
 def test_the_chapter_says_what_shows_and_what_does_not() -> None:
-    _, _, table = findings(RESULTS)
+    _, _, table = findings(RESULTS, DRAWINGS)
     assert isinstance(table, Table)
     said = {(row[1], row[2].split(",")[0], row[2].split("less ")[1].split(",")[0]): row[5] for row in table.rows}
     assert said["FD-EffNet", "Shuffle-0", "Shuffle-0.8"] == "**shows**"
     assert said["FD-EffNet", "Shuffle-0", "Noisy-0"] == "**opposite**"
     assert said["Separation (structure x colour)", "Shuffle-0", "Noisy-0"] == "**open**"
     assert all(said["Region leakage", "CLS-0", other] == "**shows**" for other in ATTENTION)
-    assert findings({name: {**report, "images": LEAST - 1} for name, report in RESULTS.items()}) == []
-    assert findings({}) == []
+    assert findings({name: {**report, "images": LEAST - 1} for name, report in RESULTS.items()}, DRAWINGS) == []
+    assert findings({}, []) == []
 
 
 @pytest.mark.parametrize(("sign", "low", "high", "said"), [(1, 1, 2, "shows"), (-1, 1, 2, "opposite"), (1, -1, 2, "open")])

@@ -105,7 +105,7 @@ def test_figures_and_summary(tmp_path: Path) -> None:
     plots = draw_curves(RESULTS, [1, 2], tmp_path / "figures")
     assert [plot.path for plot in plots] == ["figures/curves/fd-effnet.svg", "figures/curves/separation.svg"]
     sgs = {"Noisy-0": result("Noisy-0", 1.0, ("1", "2", "2/3"))}
-    assert draw_curves(sgs, [1, 2], tmp_path / "other")[-1].path == "figures/curves/separation-sgs.svg"
+    assert draw_curves(sgs, [1, 2], tmp_path / "other")[-1].path == "figures/curves/separation-sgs-at-2.svg"
     first = (tmp_path / plots[0].path).read_bytes()
     assert b"Deform-0" in first and draw_curves(RESULTS, [1, 2], tmp_path / "figures") == plots
     assert (tmp_path / plots[0].path).read_bytes() == first

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from src.files import file_sha256
+
 BATCH = 8  # a larger batch leaves a CPU's caches: at 32 EfficientNet takes about 1.5 times as long an image
 GPU_BATCH = 64
 INCEPTION_FILE = "inception-2015-12-05.pt"
@@ -40,11 +42,12 @@ class FeaturesUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class Features:
-    """A feature network: call(uint8 images [B, H, W, 3], numpy or torch) -> float32 [B, dimensions]."""
+    """A feature network: call(uint8 images [B, H, W, 3], numpy or torch) -> float32 [B, dimensions]; weights: their hash."""
 
     name: str
     distance_name: str
     dimensions: int
+    weights: str
     call: Callable[[Any], NDArray[np.float32]]
 
 
@@ -56,9 +59,11 @@ def extractor(name: str, path: str | Path | None = None, device: str = "cpu") ->
     FeaturesUnavailable: the weights are not here. ValueError: an unknown name.
     """
     if name == "efficientnet":
-        return Features(name, "FD-EffNet", 1280, _streamed(_efficientnet(lite0_path(path), device), 1280, device))
+        file = lite0_path(path)
+        return Features(name, "FD-EffNet", 1280, file_sha256(file), _streamed(_efficientnet(file, device), 1280, device))
     if name == "inception":
-        return Features(name, "FID", 2048, _streamed(_inception(inception_path(path), device), 2048, device))
+        file = inception_path(path)
+        return Features(name, "FID", 2048, file_sha256(file), _streamed(_inception(file, device), 2048, device))
     raise ValueError(f"There is no feature network {name!r}; there are efficientnet and inception.")
 
 
@@ -77,7 +82,7 @@ def clip_features(backbone: Any) -> Features:
         return backbone.tokens(to_input(batch.to(device)))[:, 0]
 
     width = backbone.context_width
-    return Features("clip", "FD-CLIP", width, _streamed(embedded, width, device.type))
+    return Features("clip", "FD-CLIP", width, backbone.fingerprint, _streamed(embedded, width, device.type))
 
 
 def available() -> list[str]:
@@ -91,6 +96,12 @@ def available() -> list[str]:
             return False
 
     return [name for name, place in places.items() if usable(place)]
+
+
+def available_weights() -> dict[str, str]:
+    """The hash of each available network's weights."""
+    places: dict[str, Callable[[], Path]] = {"efficientnet": lite0_path, "inception": inception_path}
+    return {name: file_sha256(places[name]()) for name in available()}
 
 
 def lite0_path(path: str | Path | None = None) -> Path:

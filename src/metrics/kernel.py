@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 
 from src.metrics.samples import Array, interval, pair, resamples
 
-SHOWN = 1e3
 BLOCK = 1024  # rows of the kernel matrix that are in memory at a time
 
 
