@@ -20,7 +20,7 @@ table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabu
 th, td { padding: .35rem .6rem; text-align: left; white-space: nowrap; border-bottom: 1px solid var(--line); }
 thead th { background: var(--soft); } tbody tr:last-child > * { border-bottom: 0; }
 tbody tr:hover, tr:target { background: var(--soft); } td a { color: inherit; text-decoration: none; } td a:hover { text-decoration: underline; }
-tbody > tr > :first-child { position: sticky; left: 0; background: Canvas; font-weight: 500; max-width: 11rem; white-space: normal; }
+tbody > tr > :first-child { position: sticky; left: 0; background: Canvas; font-weight: 500; min-width: 7rem; max-width: 11rem; white-space: normal; }
 figure { margin: 1rem 0; overflow-x: auto; } figcaption { font-size: .9rem; margin-bottom: .3rem; }
 img { max-width: 100%; height: auto; background: white; } .plots { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
 .plots figure { margin: 0; } .plots img { width: 100%; }
