@@ -41,9 +41,9 @@ def expectations(low: str, high: str) -> list[Expectation]:
     """What the paper says, for its lowest FIDs' guidance scale `low` and the highest one, `high`."""
     steep = "Without drop or noise the distance rises steeply with GS, with them it does not (Table 1)"
     entangled = "Without drop or noise, shapes of the reference get into the result at high GS (Figures 11 and 14)"
-    noisy = "Noisy training keeps the sketch at high GS (Section 4.2)"
-    cls = "The CLS model segments best (Section 5.2)"
-    least = "but takes least from the reference (Section 5.2)"
+    noisy = "Noisy training keeps the sketch at high GS (Table 1 and Figure 11)"
+    cls = "The CLS model segments best (Figure 11)"
+    least = "The CLS model takes least from the reference (Figure 11)"
     return [
         *(Expectation(steep, "FD-EffNet", a, high, b, high, 1, since=low) for a, b in STEEP),
         *(Expectation(entangled, "separation", a, high, b, high, -1) for a, b in STEEP),
