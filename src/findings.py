@@ -64,12 +64,12 @@ def findings(results: Results, drawings: Sequence[str], low: str = "2", high: st
 
     Nothing where there are fewer than LEAST results a cell, or none of the models.
     """
-    rows = []
+    rows: dict[str, list[list[str]]] = {}
     for expected in expectations(low, high):
         if {expected.model, expected.other} <= results.keys():
             measured = difference(results, expected, drawings)
             if measured is not None:
-                rows.append(_row(expected, measured))
+                rows.setdefault(expected.finding, []).append(_row(expected, measured))
     if not rows or min(report["images"] for report in results.values()) < LEAST:
         return []
     text = (
@@ -78,8 +78,11 @@ def findings(results: Results, drawings: Sequence[str], low: str = "2", high: st
         "lies on the side that the paper lets expect, the **opposite** shows where it lies on the other one, and it is **open** "
         "where the interval holds 0. Many lines are looked at, so one in forty would show by chance alone."
     )
-    head = ["Finding", "Measure", "Difference", "Expected", "Measured", "Verdict"]
-    return [Heading(2, "Do the paper's findings show?"), Text(text), Table(head, rows)]
+    head = ["Verdict", "Measure", "Expected", "Measured", "Difference"]
+    blocks: list[Block] = [Heading(2, "Do the paper's findings show?"), Text(text)]
+    for finding, part in rows.items():
+        blocks += [Heading(3, finding), Table(head, part)]
+    return blocks
 
 
 def difference(results: Results, expected: Expectation, drawings: Sequence[str]) -> tuple[float, float, float] | None:
@@ -112,4 +115,4 @@ def _row(expected: Expectation, measured: Sequence[float]) -> list[str]:
     value, low, high = (f"{x * how.scale:+.{how.decimals}f}{how.unit}" for x in measured)
     said = verdict(expected.sign, measured[1], measured[2])
     sign = "above 0" if expected.sign > 0 else "below 0"
-    return [expected.finding, how.title, expected.words(), sign, f"{value} [{low}, {high}]", f"**{said}**"]
+    return [f"**{said}**", how.title, sign, f"{value} [{low}, {high}]", expected.words()]
