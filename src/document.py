@@ -141,7 +141,7 @@ def _inline(text: str) -> str:
 
 
 def _inside(path: Path) -> str:
-    """The file as a data address; a PNG becomes lossless WebP where that is smaller."""
+    """The file as a data address; a PNG becomes WebP where that is smaller: the page is for looking, the PNG is beside it."""
     kind, data = mimetypes.guess_type(path.name)[0], path.read_bytes()
     if path.suffix == ".png":
         import io
@@ -149,7 +149,7 @@ def _inside(path: Path) -> str:
         from PIL import Image
 
         buffer = io.BytesIO()
-        Image.open(path).save(buffer, "WEBP", lossless=True, quality=80, method=4)
+        Image.open(path).convert("RGB").save(buffer, "WEBP", quality=90, method=4)
         if buffer.tell() < len(data):
             kind, data = "image/webp", buffer.getvalue()
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
