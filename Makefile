@@ -59,7 +59,7 @@ clean: ## remove caches; data, runs, models and .venv stay
 	@echo "Installing into .venv, once: about 3 minutes and 7 GB."
 	@mkdir -p .venv && rm -f .venv/.ready .venv/.ready-app && touch .venv/.installing
 	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv
-	@$(PIP) -e '.[dev,ray]'
+	@$(PIP) -e '.[baselines,dev,ray]'
 	@mv .venv/.installing .venv/.ready
 
 .venv/.ready-app: .venv/.ready

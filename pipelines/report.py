@@ -6,6 +6,7 @@ from pathlib import Path
 from pipelines import overrides, params, run_stage, stage_config
 from src.document import markdown
 from src.document import page as html_page
+from src.edits_page import edits_sequence, edits_series, load_edits
 from src.evaluate import held_out_pairs
 from src.files import UserError, write_json
 from src.findings import findings
@@ -13,13 +14,11 @@ from src.metrics.samples import too_small
 from src.report import (
     NOTE,
     ablation_grid,
+    baselines_grid,
     curves,
     draw_curves,
-    edits_sequence,
-    edits_series,
     finished_figure,
     guidance_grid,
-    load_edits,
     load_results,
     made_table,
     measure_tables,
@@ -28,6 +27,7 @@ from src.report import (
     summary,
     table1,
     table2,
+    table2_measures,
     write_table,
     write_text,
 )
@@ -45,12 +45,12 @@ def main(_: list[str]) -> None:
     (out / "figures").mkdir(parents=True, exist_ok=True)
     ablation = {name: r for family in values["families"] for name, r in load_results(evaluation / family).items()}
     ours, finished = load_results(evaluation / "table2"), load_results(evaluation / "finished")
-    others = load_results(evaluation / "others")
+    others = load_results(evaluation / "baselines") | load_results(evaluation / "others")
     pairs = held_out_pairs(config)
     shown = held_out_pairs(stage_config(overrides(values["finished"]["config"]), "evaluate"))
     for name, report in others.items():
         if name in ours or report["made_from"]["pairs"] != pairs.identity:
-            raise UserError(f"{evaluation}/others/{name} has the name of a row of ours or is on other pairs: measure it anew.")
+            raise UserError(f"{name} of {evaluation} has the name of a row of ours or is on other pairs: measure it anew.")
 
     warning = too_small(len(pairs), 1280) or ""  # FD-EffNet's dimensions
     note = NOTE.format(size=config.data.size, scale=scale, images=len(pairs), warning=warning)
@@ -61,6 +61,9 @@ def main(_: list[str]) -> None:
     plots = draw_curves(ablation, guidance, out / "figures")
     gs = GRID_GS if GRID_GS in next(iter(ablation.values()))["images_by_cell"] else f"{guidance[0]:g}"
     save_png(out / "figures" / "ablation_grid.png", ablation_grid(ablation, pairs, gs, ROWS))
+    compared = table2_measures(ours, others) if others else []
+    if others:
+        save_png(out / "figures" / "baselines_grid.png", baselines_grid(ours, others, pairs, gs, ROWS))
     best = next(iter(ablation.values()))
     save_png(out / "figures" / "guidance_grid.png", guidance_grid(ablation.get("Noisy-0 (7 epochs)", best), pairs, ROWS))
     for name, report in finished.items():
@@ -77,7 +80,7 @@ def main(_: list[str]) -> None:
     made = made_table({"Table 1": ablation, "Table 2": {**ours, **others}, "Shipped colorizers": finished}, DASHBOARDS)
     measures = measure_tables(ablation, guidance)
     blocks = page(
-        scale, gs, [*first, *second], measures, plots, findings(ablation, pairs.drawings), finished, ablation, edits, made
+        scale, gs, [*first, *second], compared, measures, plots, findings(ablation, pairs.drawings), finished, ablation, edits, made
     )
     write_text(out / "README.md", markdown(blocks))
     write_text(out / "index.html", html_page(f"Report at scale {scale}", blocks, out))

@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from src.backbone.parts import Backbone, save_weights
 from src.config import plain
 from src.files import UserError
-from src.held_out import Pairs, colorize
+from src.held_out import Pairs
+from src.methods import colorize
 
 
 class Grids(lightning.Callback):
@@ -36,7 +37,7 @@ def log_grid(config: DictConfig, colorizer: Any, backbone: Backbone, pairs: Pair
     from src.tracking import log_image
 
     backbone.to(next(colorizer.parameters()).device)
-    results = colorize(colorizer, backbone, pairs, sampler=plain(config.sampler), gs=2.0)
+    results = colorize(colorizer, backbone, pairs.batch, sampler=plain(config.sampler), gs=2.0)
     log_image(run_id, rows_image([pairs.sketches, pairs.references, results]), name, config.tracking_uri)
 
 

@@ -73,18 +73,6 @@ class Request:
         return image
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What `src.held_out.colorize` samples: sketches uint8 [N, H, W], tokens [N, 1 + n, D], seeds."""
-
-    sketches: np.ndarray
-    tokens: np.ndarray
-    seeds: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.seeds)
-
-
 # Drawings and the tokens [N, 1 + n, D] of their references -> results uint8 [N, H, W, 3].
 Coloured = Callable[[Sequence[Drawing], "Tensor"], np.ndarray]
 
@@ -144,7 +132,7 @@ def evaluate_edits(config: DictConfig) -> list[dict[str, Any]]:
 
     from src.backbone.parts import load_backbone
     from src.document import markdown
-    from src.report import edits_tables
+    from src.edits_page import edits_tables
 
     backbone = load_backbone(config.backbone).to("cuda" if torch.cuda.is_available() else "cpu")
     able = editable(Path(config.data.root) / "val", config.least, config.seed)
@@ -160,7 +148,7 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
 
     from src.data.columns import contents, read_index
     from src.files import config_hash, file_name, file_sha256, write_atomically, write_json
-    from src.held_out import colorize
+    from src.methods import Batch, colorize
     from src.model.colorizer import load_colorizer
 
     colorizer, card = load_colorizer(folder / "model", backbone.fingerprint)
@@ -184,11 +172,11 @@ def _evaluate_one(config: DictConfig, folder: Path, backbone: Any, able: Sequenc
         return report
 
     def coloured(drawings: Sequence[Drawing], tokens: "Tensor") -> np.ndarray:
-        inputs: Any = Inputs(np.stack([d.sketch for d in drawings]), tokens.cpu().numpy(), [d.seed for d in drawings])
+        whole = Batch(np.stack([d.sketch for d in drawings]), [d.seed for d in drawings], tokens.cpu().numpy())
         batch, how = config.scale.evaluation.batch, {"gs": config.gs, "noise_level": noise_level}
         slices = [slice(start, start + batch) for start in range(0, len(drawings), batch)]
         sampler = plain(config.sampler)
-        return np.concatenate([colorize(colorizer, backbone, inputs, rows, sampler=sampler, **how) for rows in slices])
+        return np.concatenate([colorize(colorizer, backbone, whole[rows], sampler=sampler, **how) for rows in slices])
 
     began = time.perf_counter()
     unedited, results = respond(asked, values["target_scales"], options, colorizer.kind, backbone, coloured)

@@ -8,8 +8,9 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import hydra
 import numpy as np
@@ -18,18 +19,9 @@ from omegaconf import DictConfig
 from src.config import CONF
 from src.entry import quoted, reported
 from src.files import UserError, file_name
-from src.held_out import OUTSIDE, Pairs, colorize, export, read_arrays, results_of
+from src.held_out import Pairs, export, read_arrays, results_of
 from src.measure import Measurer, Samples, entanglement_numbers
-
-
-class Cell(NamedTuple):
-    """A place in a table: guidance scales of reference and sketch, or None for a method that is not ours."""
-
-    gs: float | None
-    sgs: float = 1.0
-
-    def __str__(self) -> str:
-        return OUTSIDE if self.gs is None else f"{self.gs:g}" + (f"/{self.sgs:g}" if self.sgs != 1 else "")
+from src.methods import OUTSIDE, Cell, Method, Ours
 
 
 def cells_of(config: DictConfig) -> list[Cell]:
@@ -41,11 +33,16 @@ def cells_of(config: DictConfig) -> list[Cell]:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="evaluate")
 @reported
 def main(config: DictConfig) -> None:
-    asked = [key for key in ("checkpoint", "results", "export") if config[key] is not None]
+    asked = [key for key in ("checkpoint", "baseline", "results", "export") if config.get(key) is not None]
     if len(asked) != 1:
-        raise UserError("Give one of checkpoint=<a run's folder>, results=<a folder of pictures> and export=<an empty folder>.")
+        raise UserError(
+            "Give one of checkpoint=<a run's folder>, baseline=<a row of conf/baseline>, results=<a folder of pictures> and "
+            "export=<an empty folder>."
+        )
     if config.checkpoint is not None:
         evaluate(config, [Path(config.checkpoint)])
+    elif config.get("baseline") is not None:
+        evaluate_baseline(config)
     elif config.results is not None:
         evaluate_folder(config, Path(config.results))
     else:
@@ -79,6 +76,25 @@ def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]
 
     A cell whose result is there already, for the same weights and settings, is not sampled again.
     """
+    from src.config import plain
+
+    how = (plain(config.sampler), config.noise_level, config.precision, config.compile)
+    return evaluate_methods(config, [partial(_ours, folder, how) for folder in folders])
+
+
+def _ours(folder: Path, how: Sequence[Any], backbone: Any) -> Method:
+    return Ours(folder, backbone, *how)
+
+
+def evaluate_baseline(config: DictConfig) -> dict[str, Any]:
+    """The same of the row `config.baseline` of other methods."""
+    from src.baselines.method import Baseline
+
+    return evaluate_methods(config, [lambda backbone: Baseline(config)])[0]
+
+
+def evaluate_methods(config: DictConfig, makers: Sequence[Callable[[Any], Method]]) -> list[dict[str, Any]]:
+    """The same of any methods, each made from the backbone when its turn comes."""
     from src.backbone.parts import load_backbone
 
     backbone = load_backbone(config.backbone)
@@ -90,7 +106,7 @@ def evaluate(config: DictConfig, folders: Sequence[Path]) -> list[dict[str, Any]
             measurer.append(_measurer(config, pairs, backbone))
         return measurer[0]
 
-    return [_evaluate_one(config, folder, backbone, pairs, measuring) for folder in folders]
+    return [_evaluate_one(config, make(backbone), backbone, pairs, measuring) for make in makers]
 
 
 def evaluate_folder(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -114,52 +130,49 @@ def evaluate_folder(config: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _evaluate_one(
-    config: DictConfig, folder: Path, backbone: Any, pairs: Pairs, measuring: Callable[[], Measurer]
+    config: DictConfig, method: Method, backbone: Any, pairs: Pairs, measuring: Callable[[], Measurer]
 ) -> dict[str, Any]:
     import shutil
 
     from src.config import plain
-    from src.files import config_hash, file_sha256
+    from src.files import config_hash
     from src.metrics.features import available_weights
-    from src.model.colorizer import load_colorizer
 
-    colorizer, card = load_colorizer(folder / "model", backbone.fingerprint)
-    path = Path(config.out) / f"{file_name(card.get('name', folder.name))}.json"
-    noise_level = config.noise_level if colorizer.kind == "attention" else 0.0  # CLS models have no local tokens
-    settings = {"sampler": plain(config.sampler), "noise_level": noise_level, "images": len(pairs), "own": pairs.own}
-    made_from = {"checkpoint": file_sha256(folder / "model.safetensors")} | _made_from(pairs, backbone)
+    path = Path(config.out) / f"{file_name(method.name)}.json"
+    settings = {**method.settings, "images": len(pairs), "own": pairs.own}
+    made_from = {**method.made_from} | _made_from(pairs, backbone)
     sampled_as = config_hash([settings, made_from, config.precision])
     entangled = config.scale.evaluation.entangled
+    wanted = {str(cell): cell for cell in method.cells(cells_of(config))}
+    highest = max((cell.gs or 0 for cell in wanted.values()), default=0)
     measured_as = config_hash(
-        [available_weights(), plain(config.data.sketch.xdog_options), entangled, max(config.gs) if entangled else None]
+        [available_weights(), plain(config.data.sketch.xdog_options), entangled, highest if entangled else None]
     )
     parts = path.with_name(f".{path.stem}.{sampled_as[:12]}")
-    wanted = {str(cell): cell for cell in cells_of(config)}
     earlier, images, known, samples = _earlier(path, sampled_as, measured_as)
     if earlier and list(known) == list(wanted):
         print(f"{path} is up to date")
         return earlier
-    sampled = _Sampled(config, colorizer, backbone, settings, parts)
+    sampled = _Sampled(config, method, parts)
     left = {name: cell for name, cell in wanted.items() if name not in known}
     for name, cell in left.items():
         if name not in images:
             images[name] = sampled(pairs, cell)
         known[name], samples[name] = measuring().numbers(images[name])
     if entangled:
-        _entangle(config, pairs, left, sampled, images, known, samples)
+        _entangle(entangled, highest, pairs, left, sampled, images, known, samples)
     rate = sampled.evaluations / sampled.seconds if sampled.evaluations else earlier.get("evaluations_per_second")
     print(f"{path.stem}: {sampled.seconds:.0f} s of sampling" + (f", {rate:.0f} U-Net evaluations/s" if rate else ""), flush=True)
     report = {
         "name": path.stem,
         "sampled_as": sampled_as,
         "measured_as": measured_as,
-        "folder": str(folder),
         **settings,
         "evaluations_per_second": rate,
         "cells": {name: {"gs": cell.gs, "sgs": cell.sgs} for name, cell in wanted.items()},
-        "validation": {key: card.get(key) for key in ("val_loss", "val_loss_without_reference")},
+        **method.known,
         "measures": _by_measure({name: known[name] for name in wanted}),
-        "made_from": made_from | {"training_run": card.get("mlflow_run")},
+        "made_from": made_from | {"training_run": method.training_run},
     }
     report = _written(config, report, {name: images[name] for name in wanted}, {name: samples[name] for name in wanted}, pairs)
     shutil.rmtree(parts, ignore_errors=True)
@@ -171,43 +184,37 @@ def _made_from(pairs: Pairs, backbone: Any) -> dict[str, Any]:
 
 
 class _Sampled:
-    """Samples pairs in cells, with a copy of the network on each device, and counts its work."""
+    """A method's results of pairs in cells, by a copy of it on each device; counts its work."""
 
-    def __init__(self, config: DictConfig, colorizer: Any, backbone: Any, settings: Mapping[str, Any], parts: Path) -> None:
-        self.config, self.colorizer, self.backbone = config, colorizer, backbone
-        self.kind, self.settings, self.parts = colorizer.kind, settings, parts
-        self.replicas: dict[Any, Any] = {}
+    def __init__(self, config: DictConfig, method: Method, parts: Path) -> None:
+        self.batch, self.method, self.parts = config.scale.evaluation.batch, method, parts
+        self.copies: dict[Any, Method] = {}
         self.seconds, self.evaluations = 0.0, 0  # an evaluation is one pass of the U-Net over one drawing
 
     def __call__(self, pairs: Pairs, cell: Cell, name: str = "") -> np.ndarray:
         """Results uint8 [N, H, W, 3]; name: of the pairs, where a cell is sampled with several."""
         import time
 
-        from src.sampling.batch import devices, in_batches, replica
+        from src.sampling.batch import devices, in_batches
 
-        if not self.replicas:
-            how = (self.config.precision, self.config.compile)
-            self.replicas = {d: (replica(self.colorizer, d, *how), copy.deepcopy(self.backbone).to(d)) for d in devices()}
-        options = {"sampler": self.settings["sampler"], "noise_level": self.settings["noise_level"], "gs": cell.gs, "sgs": cell.sgs}
-        passes = 1 + (cell.gs != 1) + (cell.sgs != 1)
-        made: list[int] = []
+        self.copies = self.copies or {device: self.method.on(device) for device in devices()}
+        given, made = pairs.batch, list[int]()
 
         def job(rows: slice, device: Any) -> np.ndarray:
-            network, own_backbone = self.replicas[device]
-            results = colorize(network, own_backbone, pairs, rows, **options)
+            results = self.copies[device](given[rows], cell)
             made.append(len(results))
             return results
 
         began = time.perf_counter()
-        parts = self.parts / f"{str(cell).replace('/', '_')}{name}"
-        results = in_batches(job, len(pairs), self.config.scale.evaluation.batch, list(self.replicas), parts)
+        results = in_batches(job, len(pairs), self.batch, list(self.copies), self.parts / f"{str(cell).replace('/', '_')}{name}")
         self.seconds += time.perf_counter() - began
-        self.evaluations += sum(made) * self.settings["sampler"]["steps"] * passes
+        self.evaluations += sum(made) * self.method.steps * self.method.passes(cell)
         return results
 
 
 def _entangle(
-    config: DictConfig,
+    count: int,
+    highest: float,
     pairs: Pairs,
     missing: Mapping[str, Cell],
     sampled: _Sampled,
@@ -215,14 +222,15 @@ def _entangle(
     known: dict[str, dict[str, Any]],
     samples: dict[str, Samples],
 ) -> None:
-    """Adds entanglement along GS, of different drawings with two references each; at the highest GS also with permuted tokens."""
-    count = config.scale.evaluation.entangled
+    """Adds entanglement along GS, of `count` different drawings with two references each; at the highest GS also with permuted
+    tokens.
+    """
     own, other = (p.of_different_drawings(count) for p in (pairs, pairs.with_other_references()))
     for name, cell in missing.items():
         if cell.sgs != 1:
             continue
         seconds = {"entanglement": other}
-        if cell.gs == max(config.gs) and sampled.kind == "attention":  # a CLS model has one token
+        if cell.gs == highest and sampled.method.has_local_tokens:
             seconds["entanglement permuted"] = own.with_permuted_tokens()
         for measure, second in seconds.items():
             results = np.stack([images[name][own.places], sampled(second, cell, f"-{measure}")])

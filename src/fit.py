@@ -62,7 +62,7 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str, data: Mappin
     pairs = Pairs(place(config.data.root) / "val", scale.grid, config.seed, backbone, _square(config))
     network = plain(config.backbone.unet)
     scheme = {"shuffled": config.model.shuffled, "noisy": config.noisy, "drop_rate": config.drop, "dual": config.dual}
-    last, resumed = folder / "last.ckpt", _resume(config, folder / "last.ckpt")
+    last, resumed = folder / "last.ckpt", resume(config, folder / "last.ckpt")
     if resumed:  # Lightning restores a loader that was in the middle of an epoch, and no other
         loader.load_state_dict({"given": torch.load(resumed, weights_only=True, mmap=True)["batches"]})
 
@@ -108,7 +108,7 @@ def fit(config: DictConfig, name: str, folder: Path, identity: str, data: Mappin
         use_distributed_sampler=False,  # every process validates on the same rows, so the loss does not depend on their number
         default_root_dir=folder,
         num_nodes=config.trainer.nodes,
-        **_machine(config),
+        **machine(config),
     )
     trainer.fit(module, loader, held_out, ckpt_path=resumed, weights_only=True)
     if rank == 0:
@@ -179,7 +179,7 @@ def _finish(
     (folder / "mlflow_run").unlink(missing_ok=True)  # the card has it
 
 
-def _machine(config: DictConfig) -> dict[str, Any]:
+def machine(config: DictConfig) -> dict[str, Any]:
     """What Lightning's Trainer needs to know about devices."""
     options, cuda = config.trainer, torch.cuda.is_available()
     precision: Any = options.precision
@@ -208,7 +208,7 @@ def _fsdp(precision: str) -> Any:
     )
 
 
-def _resume(config: DictConfig, last: Path) -> Path | None:
+def resume(config: DictConfig, last: Path) -> Path | None:
     """The checkpoint to continue from. UserError for one that is not there."""
     if config.ckpt_path is None:
         last.unlink(missing_ok=True)

@@ -1,10 +1,10 @@
-"""Held-out drawings to evaluate on: sketches with references, our results of them, and the way to another method's and back."""
+"""Held-out drawings to evaluate on: sketches with references, and the way to another method's results of them and back."""
 
 import copy
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,15 @@ import numpy as np
 
 from src.data.storage import Location
 from src.files import UserError, config_hash, write_atomically
-
-OUTSIDE = "-"  # the cell of a method whose guidance scale is its own affair
+from src.methods import Batch, Words
 
 
 class Pairs:
     """Held-out sketches, each with another drawing as its reference (the evaluation of Tables 1 and 2), or with its own.
 
-    `sketches` uint8 [N, H, W], `references` and `truths` uint8 [N, H, W, 3], `tokens` half [N, 1 + n, D], `keys`, `seeds`, and
-    `contents`, a hash of the bytes of each column that they are from.
+    `sketches` uint8 [N, H, W], `references` and `truths` uint8 [N, H, W, 3], `tokens` half [N, 1 + n, D], `words` and
+    `reference_words` as the column color has them, `keys`, `seeds`, and `contents`, a hash of the bytes of each column that they
+    are from.
     Which rows, which partners and which noise depend on (count, seed) alone.
     """
 
@@ -35,12 +35,12 @@ class Pairs:
         from src.data.storage import folder
 
         cached = backbone is None or "tokens" in folder(split).folders()
-        table = Table(split, ["color", "sketch", *(["tokens"] if cached else [])], [(size, size)] if size else [])
+        table = Table(split, ["color", "sketch", "meta", *(["tokens"] if cached else [])], [(size, size)] if size else [])
         if count > len(table):
             raise UserError(f"{split} has {len(table)} rows, {count} were asked for. Lower evaluation.images or raise variants.")
         rows = np.random.default_rng(seed).permutation(len(table))[:count]
         chosen = [table[int(row)] for row in rows]
-        self.contents = {name: contents(column.index) for name, column in table.columns.items()}
+        self.contents = {name: contents(column.index) for name, column in table.columns.items() if name != "meta"}
         self.keys = [sample["key"] for sample in chosen]
         self.seeds = [seed * 1_000_003 + int(row) for row in rows]
         self.sketches = np.stack([s["sketch"].numpy() for s in chosen])
@@ -49,6 +49,7 @@ class Pairs:
             self._tokens = np.stack([s["tokens"].half().numpy() for s in chosen])
         else:
             self._tokens = _tokens(self.truths, backbone)
+        self.words = [Words(s["caption"], s["person"]) for s in chosen]
         self.own, self.places = own, np.arange(count)
         self._refer(np.arange(count) if own else partners(self.drawings))
 
@@ -67,13 +68,20 @@ class Pairs:
 
     def _refer(self, partner: np.ndarray) -> None:
         self.references, self.tokens = self.truths[partner], self._tokens[partner]
+        self.reference_words = [self.words[i] for i in partner.tolist()]
+
+    @property
+    def batch(self) -> Batch:
+        """What a method is given of them."""
+        return Batch(self.sketches, self.seeds, self.tokens, self.references, self.words, self.reference_words)
 
     def of_different_drawings(self, count: int) -> "Pairs":
         """Up to `count` of them, no two of which show one drawing; `places` says where they stand among all."""
         places = list({drawing: i for i, drawing in reversed(list(enumerate(self.drawings)))}.values())[::-1][:count]
         part = copy.copy(self)
         part.places = np.array(places)
-        part.keys, part.seeds = [self.keys[i] for i in places], [self.seeds[i] for i in places]
+        for name in ("keys", "seeds", "words", "reference_words"):
+            setattr(part, name, [getattr(self, name)[i] for i in places])
         for name in ("sketches", "truths", "references", "tokens", "_tokens"):
             setattr(part, name, getattr(self, name)[places])
         return part
@@ -115,33 +123,6 @@ def partners(drawings: Sequence[str], skip: int = 0) -> np.ndarray:
                 return order
             skip -= 1
     raise UserError(f"{count} drawings cannot be paired with other ones. Raise evaluation.images.")
-
-
-def colorize(
-    colorizer: Any, backbone: Any, pairs: Pairs, rows: slice = slice(None), *, sampler: Mapping[str, Any], **options: Any
-) -> np.ndarray:
-    """Results uint8 [N, H, W, 3] of some rows of the pairs, in one batch, on the colorizer's and the backbone's device.
-
-    sampler: `conf/sampler`; options: what else `sample` takes.
-    """
-    import torch
-
-    from src.backbone.parts import sketch_to_input
-    from src.sampling.sampler import sample
-
-    device = next(colorizer.parameters()).device
-    latents = sample(
-        colorizer,
-        sketch_to_input(torch.from_numpy(pairs.sketches[rows])).to(device),
-        torch.from_numpy(pairs.tokens[rows]).to(device).float(),
-        pairs.seeds[rows],
-        latent_channels=backbone.latent_channels,
-        factor=backbone.size // backbone.latent_size,
-        **sampler,
-        **options,
-    )
-    with torch.inference_mode():
-        return backbone.decode(latents).cpu().numpy()
 
 
 def export(pairs: Pairs, folder: Path) -> None:

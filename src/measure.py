@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from src.held_out import OUTSIDE, Pairs
+from src.held_out import Pairs
+from src.methods import OUTSIDE
 from src.metrics.features import Features
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from src.data.images import resized, working_size
 from src.files import UserError
 from src.recipe import INPUTS, recipe, write
 
@@ -242,16 +243,3 @@ def open_image(path: Path, mode: str) -> tuple[np.ndarray, str]:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from None
     except ImageError as error:
         raise UserError(f"{path}: {error}.") from None
-
-
-def working_size(height: int, width: int, size: int, multiple: int) -> tuple[int, int]:
-    """Sides near `height : width` whose shorter one is `size`, both multiples of `multiple` (what the network halves down)."""
-    scale = size / min(height, width)
-    return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))  # type: ignore[return-value]
-
-
-def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width(, 3)], filtered so that thin lines fade and do not break."""
-    from PIL import Image
-
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))

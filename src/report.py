@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from src.document import Block, Bullets, Figure, Heading, Table, Text, anchor, markdown
+from src.document import Block, Figure, Heading, Table, Text, anchor, markdown
+from src.edits_page import edits_figures, edits_tables
 from src.files import write_atomically, write_json
 from src.grids import rows_image
-from src.held_out import OUTSIDE, read_arrays
+from src.held_out import read_arrays
 from src.measure import MEASURES, Measure, cell_title, shown
+from src.methods import OUTSIDE
 
 Results = Mapping[str, Mapping[str, Any]]  # evaluation reports by the name of the model
 
@@ -58,16 +60,51 @@ def table1(results: Results, guidance: Sequence[float]) -> list[dict[str, Any]]:
 
 
 def table2(results: Results, others: Results, guidance: Sequence[float]) -> list[dict[str, Any]]:
-    """Our row at every guidance scale, other methods' rows, then the paper's baselines, which this pipeline does not run yet."""
+    """Our rows at every guidance scale, the paper's baselines in its order, also those that were not run, then other methods."""
     paper = PAPER["table2"]
     records = [
         _record(name, report, f"{gs:g}", gs, _paper_value(paper["ours"].get(name), paper["columns"], gs))
         for name, report in results.items()
         for gs in guidance
     ]
-    records += [_record(name, report, OUTSIDE, None, paper["baselines"].get(name)) for name, report in others.items()]
-    left = {name: value for name, value in paper["baselines"].items() if name not in others}
-    return records + [{"model": name, "gs": None, "paper_fid": value, "ours": None} for name, value in left.items()]
+    for name in [*paper["baselines"], *(name for name in others if name not in paper["baselines"])]:
+        value = paper["baselines"].get(name)
+        ran = name in others
+        records.append(
+            _record(name, others[name], OUTSIDE, None, value)
+            if ran
+            else {"model": name, "gs": None, "paper_fid": value, "ours": None}
+        )
+    return records
+
+
+# What Table 2 says beside the distances: fidelity to the sketch, leakage, and how much of the reference's colours there is.
+BESIDE = ("separation", "structure", "spurious", "vanished", "leakage", "entanglement", "colour", "CLIP nearness", "palette closer")
+
+
+def table2_measures(results: Results, others: Results) -> list[Block]:
+    """The other measures of Table 2, a row a method (ours: a row a GS), a column a measure."""
+    rows: list[list[str]] = []
+    anchors: list[str | None] = []
+    for name, report in {**results, **others}.items():
+        for cell in report["cells"]:
+            title = name if cell == OUTSIDE else f"{name}, {cell_title(cell)}"
+            columns = [report["measures"].get(measure, {}).get(cell) for measure in BESIDE]
+            rows.append([title, *(shown(measure, c) if c else "" for measure, c in zip(BESIDE, columns, strict=True))])
+            anchors.append(row_anchor("Table 2", name))
+    head = ["Method", *(f"{MEASURES[m].title} ({MEASURES[m].better or 'neither'} is better)" for m in BESIDE)]
+    text = "Text-guided rows see no reference: colour and palette say there how near a caption comes to it by chance."
+    return [Heading(3, "Sketch fidelity, leakage and colour transfer (Table 2)"), Text(text), Table(head, rows, anchors)]
+
+
+def baselines_grid(results: Results, others: Results, pairs: Any, gs: str, rows: int) -> np.ndarray:
+    """Figure 15's layout: sketch, reference, the baselines in the paper's order, then ours at one guidance scale."""
+    names = [name for name in PAPER["table2"]["baselines"] if name in others]
+    names += [name for name in others if name not in names]
+    columns = [pairs.sketches[:rows], pairs.references[:rows], *(others[n]["images_by_cell"][OUTSIDE][:rows] for n in names)]
+    ours = [name for name, report in results.items() if gs in report["images_by_cell"]]
+    columns += [results[name]["images_by_cell"][gs][:rows] for name in ours]
+    return rows_image(columns, ["sketch", "reference", *names, *(f"Ours: {name}, {cell_title(gs)}" for name in ours)])
 
 
 def _paper_value(row: Sequence[float] | None, columns: Sequence[str], gs: float) -> float | None:
@@ -114,7 +151,7 @@ def _table_blocks(records: Sequence[dict[str, Any]], title: str, note: str) -> l
             if (model, None) in cells:
                 ours = cells[model, None]["ours"]
                 there = shown(distance, ours[distance]) if ours and ours.get(distance) else ""
-                given = [there, *[""] * (len(scales) - 1)] if ours else ["not run yet"] * len(scales)
+                given = [there, *[""] * (len(scales) - 1)] if ours else ["not run here", *[""] * (len(scales) - 1)]
                 rows.append([model, *given])
             else:
                 row = {gs: cells[model, gs]["ours"].get(distance) for gs in scales}
@@ -183,7 +220,7 @@ def made_table(tables: Mapping[str, Results], address: str) -> Table:
             [
                 report["name"],
                 table,
-                f"`{made['checkpoint'][:12]}`" if "checkpoint" in made else "not ours",
+                _weights(made),
                 run(report["runs"].get("training")),
                 run(report["runs"].get("evaluation")),
                 data,
@@ -194,6 +231,12 @@ def made_table(tables: Mapping[str, Results], address: str) -> Table:
     return Table(
         ["Model", "Where", "Checkpoint, sha256", "Training run", "Evaluation run", "Data, sha256", "Backbone"], rows, names=names
     )
+
+
+def _weights(made: Mapping[str, Any]) -> str:
+    if "checkpoint" in made:
+        return f"`{made['checkpoint'][:12]}`"
+    return ", ".join(f"{part} `{digest[:12]}`" for part, digest in made.get("weights", {}).items()) or "not ours"
 
 
 def ablation_grid(results: Results, pairs: Any, gs: str, rows: int) -> np.ndarray:
@@ -314,103 +357,11 @@ def losses(results: Results) -> list[Block]:
     return [Text(text), Table(["Model", "with its reference", "without reference"], rows)]
 
 
-def load_edits(folder: Path) -> list[dict[str, Any]]:
-    """The reports of `src.edits`, attention models first, with their pictures by name in `pictures`."""
-    reports = []
-    for path in sorted(folder.glob("*.json")):
-        report = json.loads(path.read_text(encoding="utf-8"))
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as arrays:
-            report["pictures"] = {name: arrays[name] for name in arrays.files}
-        reports.append(report)
-    return sorted(reports, key=lambda report: report["kind"])
-
-
-def edits_tables(reports: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """What text edits did at every target scale, and by colour at the largest."""
-    first = reports[0]
-    drawings, edits = first["drawings"], len(first["edits"])
-    text = (
-        f"Each of {drawings} held-out drawings is its own reference, and an edit asks for another colour in one of its regions: "
-        f"{edits} edits, local ones (Algorithm 2) for attention models, global ones (Algorithm 1) for CLS models. Nearer: share of "
-        "edits after which the region's mean colour is nearer to the named colour of the palette than without the edit, same seed. "
-        "Named: share in which it is nearer to the named colour than to any other one. Brackets hold the 95 % interval over "
-        "drawings. Distances and changes are differences in Lab; a change's percentage is relative to that of the edited region. "
-        "Direction: cosine between the change of CLIP's image embedding and that of the words (1: it moved as the words do). "
-        "Repainted: no edit, but the reference with its region in the named colour, which is what the words ask for."
-    )
-    head = [
-        "Model",
-        "target_scale",
-        "nearer",
-        "named",
-        "distance",
-        "direction",
-        "change of the region",
-        "other regions",
-        "background",
-    ]
-    rows = []
-    for report in reports:
-        rows.append([report["name"], "no edit", "", "", f"{report['distance_before']:.1f}", "", "", "", ""])
-        for scale, r in report["responses"].items():
-            changes = [_change(r[name], name != "region") for name in ("region", "others", "background")]
-            direction = "-" if r["direction"] is None else f"{r['direction']:.2f}"
-            shares = [_percent(r["closer"]), _percent(r["named"])]
-            rows.append([report["name"], scale, *shares, f"{r['distance']:.1f}", direction, *changes])
-    monotone = "Edits whose distance never rises as target_scale grows, by more than a just noticeable difference (2.3):"
-    colours = list(dict.fromkeys(colour for report in reports for colour in report["by_colour"]))
-    by_colour = []
-    for report in reports:
-        cells = [report["by_colour"][colour] for colour in colours]
-        by_colour.append(
-            [report["name"], *(f"{100 * c['closer']['share']:.0f} % / {100 * c['named']['share']:.0f} %" for c in cells)]
-        )
-    return [
-        Text(text),
-        Table(head, rows),
-        Text(monotone),
-        Bullets([f"{report['name']}: {_percent(report['monotone'])}" for report in reports]),
-        Text(f"By colour at target_scale {first['target_scales'][-1]:g}, nearer / named:"),
-        Table(["Model", *(f"{colour} ({first['by_colour'][colour]['edits']})" for colour in colours)], by_colour),
-    ]
-
-
-def _percent(share: dict[str, float]) -> str:
-    return f"{100 * share['share']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
-
-
-def _change(change: dict[str, float | None], relative: bool) -> str:
-    if change["mean"] is None:
-        return "-"
-    return f"{change['mean']:.1f}" + (f" ({100 * change['relative']:.0f} %)" if relative and change["relative"] else "")
-
-
-def edits_series(report: dict[str, Any], rows: int) -> np.ndarray:
-    """Progressive series (the paper's Figure 18): sketch, reference, unedited, then one column a target scale."""
-    pictures = report["pictures"]
-    names = [f"edited_{scale}" for scale in report["responses"]]
-    columns = [pictures[name][:rows] for name in ("sketches", "references", "unedited", *names)]
-    return rows_image(columns, ["sketch", "reference", "no edit", *report["responses"]], labels=report["edits"][:rows])
-
-
-def edits_sequence(report: dict[str, Any]) -> np.ndarray:
-    """Sequences of two edits: where each acts (correlation map and zones over the reference), and the results after each."""
-    names = ("sketches", "references", "map_1", "zones_1", "map_2", "zones_2", "after_0", "after_1", "after_2")
-    titles = ("sketch", "reference", "first edit: correlation", "its zones", "second edit: correlation", "its zones")
-    columns = [report["pictures"][f"sequence_{name}"] for name in names]
-    return rows_image(columns, [*titles, "no edit", "after the first", "after both"], labels=report["in_sequence"])
-
-
-def edits_figures(reports: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Title and file of each picture of text edits."""
-    figures = [(f"{report['name']}, a series of target scales", f"edits_series_{report['kind']}.png") for report in reports]
-    return figures + [(f"{r['name']}, two edits", "edits_sequence.png") for r in reports if r.get("in_sequence")]
-
-
 def page(
     scale: str,
     gs: str,
     tables: Sequence[Block],
+    compared: Sequence[Block],
     measures: Sequence[Block],
     plots: Sequence[Block],
     found: Sequence[Block],
@@ -423,6 +374,12 @@ def page(
     blocks: list[Block] = [Heading(1, f"Report at scale {scale}")]
     blocks += [Text("Written by `dvc repro`. The last chapter names what made each number; in `index.html` numbers lead there.")]
     blocks += [*found, *tables]
+    if compared:
+        blocks += [
+            *compared,
+            Heading(3, f"Baselines grid, ours at GS-{gs}"),
+            Figure("baselines grid", "figures/baselines_grid.png"),
+        ]
     blocks += [Heading(2, "Against GS"), *plots]
     blocks += [Heading(2, "The distribution problem and other measures"), Text("docs/metrics.md defines them."), *measures]
     blocks += [Heading(2, f"Ablation grid, GS-{gs}"), Figure("ablation grid", "figures/ablation_grid.png")]

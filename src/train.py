@@ -6,10 +6,8 @@ A finished run is a folder `<runs>/<name>` with `model.safetensors` and `model.j
 the same command continues.
 """
 
-import shutil
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,9 @@ from omegaconf import DictConfig
 
 from src.config import CONF, plain
 from src.entry import quoted, reported
-from src.files import UserError, config_hash, write_atomically
+from src.files import UserError, config_hash
 from src.launch import launch, launched, rank
+from src.runs import data_hashes, state_of
 
 PATHS = ("ckpt_path", "runs", "data.root", "backbone.directory")
 # These say where, how fast and how visibly a run is made, not what it is. Data and weights count by their hashes, devices by
@@ -111,10 +110,10 @@ def train(config: DictConfig) -> Path:
     name = name_of(config)
     folder = Path(config.runs) / name
     weights = {"weights": fingerprint(config.backbone), "start": source_of(config.backbone)}
-    data = _data_hashes(config, columns_of(config))
+    data = data_hashes(config, columns_of(config))
     # The batch of an update is that of all processes, so their number is part of what a run is.
     identity = config_hash(_what(config) | weights | {"data": data, "world": processes(config)})
-    if _state(folder, identity, config.overwrite, config.keep_epochs) == "finished":
+    if state_of(folder, identity, config.overwrite, config.keep_epochs) == "finished":
         print(f"{name}: trained already, see {folder}")
         return folder
     if processes(config) == 1 or rank() is not None:
@@ -134,40 +133,6 @@ def _launch(config: DictConfig, name: str, count: int) -> None:
             "trainer.nodes is more than 1: start the command on every node with torchrun or srun, see docs/training.md."
         )
     launch("src.train", list(HydraConfig.get().overrides.task), count, name)
-
-
-def _data_hashes(config: DictConfig, columns: Sequence[str]) -> dict[str, str]:
-    from src.data.columns import contents, read_index
-    from src.data.storage import folder
-
-    root = folder(config.data.root) / "train"
-    return {column: contents(read_index(root / column)) for column in columns}
-
-
-def _state(folder: Path, identity: str, overwrite: bool, keep_epochs: Sequence[int]) -> str:
-    """`finished`, `started` or `new`. UserError rather than a lost run where the folder belongs to another configuration."""
-    marker = folder / "identity"
-    if rank():  # the first process decides, the others wait for it
-        deadline = time.monotonic() + 60
-        while not (marker.exists() and marker.read_text() == identity) and time.monotonic() < deadline:
-            time.sleep(0.1)
-    trouble = None
-    if marker.exists() and marker.read_text() != identity:
-        trouble = f"{folder} holds a run with other settings. Move it away, choose another runs=, or pass overwrite=true."
-    elif (folder / "model.safetensors").exists():
-        lost = [epoch for epoch in keep_epochs if not (folder / f"epoch-{epoch}").exists()]
-        if not lost:
-            return "finished"
-        trouble = f"{folder} is finished and did not keep the weights of epoch {lost[0]}; overwrite=true trains it again."
-    if trouble:
-        if not overwrite:
-            raise UserError(trouble)
-        shutil.rmtree(folder)
-    if marker.exists():
-        return "started"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(marker, lambda f: f.write(identity.encode()))
-    return "new"
 
 
 if __name__ == "__main__":

@@ -133,6 +133,15 @@ def find(source: str | Path, names: tuple[str, ...] = (), folders: tuple[str, ..
     raise WeightsError(f"{repository} on the model hub {lacks}: name one of its files as {repository}:FILE.")
 
 
+def mirrored(source: str, mirror: str | Path | None) -> str:
+    """The source as a path in a folder of copies of hub repositories, `<mirror>/owner/name`, where the folder has it."""
+    if mirror is None or not _HUB_NAME.fullmatch(source) or Path(source).expanduser().exists():
+        return source
+    repository, _, file = source.partition(":")
+    path = Path(mirror).expanduser() / repository / file
+    return str(path) if path.exists() else source
+
+
 def _first(root: Path, names: tuple[str, ...], folders: tuple[str, ...]) -> Path | None:
     return next((root / f / n for f, n in product(folders, names) if (root / f / n).is_file()), None)
 

@@ -11,8 +11,8 @@ from src.config import compose
 from src.data.palette import FAMILIES, to_rgb
 from src.document import markdown
 from src.edits import REPAINTED, Drawing, Request, editable, measure, requests
+from src.edits_page import edits_figures, edits_sequence, edits_series, edits_tables, load_edits
 from src.files import UserError
-from src.report import edits_figures, edits_sequence, edits_series, edits_tables, load_edits
 
 COLOURS = ["red", "yellow", "green", "blue"]
 

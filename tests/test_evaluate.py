@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.files import UserError
-from src.held_out import Pairs, partners
+from src.held_out import Pairs, partners, read_arrays
 from src.tracking import client
+from tests.conftest import ROOT
 
 
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=20))
@@ -135,3 +136,20 @@ def test_references_of_their_own_are_compared_one_by_one(command, tmp_path: Path
         and report["measures"]["PSNR"]["-"]["value"] == 100
         and report["measures"]["PD-EffNet"]["-"]["value"] == 0
     )
+
+
+def test_a_baseline_is_a_row_as_ours_are(command, tmp_path: Path) -> None:
+    weights = f"weights.directory={ROOT / 'backbone/demo/baselines'}"
+    arguments = ("baseline=ip_adapter", weights, "table=table2", *EVALUATION)
+    result = command("src.evaluate", *arguments)
+    assert result.returncode == 0, result.stderr
+    name = "CN-Anime + Anything v3 + IP-Adapter, GS-3"
+    report = json.loads((tmp_path / f"evaluation/smoke/{name}.json").read_text())
+    assert list(report["cells"]) == ["-"] and set(report["made_from"]["weights"]) == {"base", "controls", "ip_adapters"}
+    assert {"FD-EffNet", "structure", "leakage", "colour", "entanglement"} <= set(report["measures"])
+    images = read_arrays(tmp_path / f"evaluation/smoke/{name}.npz")[0]["-"]
+    assert images.shape == (8, 64, 64, 3) and images.dtype == np.uint8 and not np.array_equal(images[0], images[1])
+    assert "is up to date" in command("src.evaluate", *arguments).stdout
+    other = command("src.evaluate", *arguments, "baseline.gs=5")
+    assert "U-Net evaluations/s" in other.stdout  # another setting is another result
+    assert "has no sdxl among its bases" in command("src.evaluate", "baseline=ip_adapter_sdxl", weights, *EVALUATION).stderr

@@ -11,6 +11,7 @@ from src.document import Table, markdown
 from src.report import (
     NOTE,
     ablation_grid,
+    baselines_grid,
     curves,
     draw_curves,
     edits_tables,
@@ -22,6 +23,7 @@ from src.report import (
     summary,
     table1,
     table2,
+    table2_measures,
     write_table,
 )
 
@@ -83,13 +85,22 @@ def test_table1_has_every_cell_and_the_papers_numbers(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "table1.json").read_text())["cells"] == records
 
 
-def test_table2_has_other_methods_and_lists_the_baselines_as_not_run(tmp_path: Path) -> None:
+def test_table2_has_the_baselines_in_order_other_methods_and_what_was_not_run(tmp_path: Path) -> None:
     ours = {"Noisy-0 (7 epochs)": result("Noisy-0 (7 epochs)", 5.0)}
-    records = table2(ours, {"Your method": result("Your method", 8.0, ("-",))}, [1, 2])
+    names = ["Your method", "CN-Linear + SD v1.5 + IP-Adapter, GS-3", "CN-Anime + Anything v3, text, GS-9"]
+    others = {name: result(name, 8.0, ("-",)) for name in names}
+    records = table2(ours, others, [1, 2])
+    assert len(records) == 2 + 7 + 1 and records[2]["model"] == names[2] and records[-1]["model"] == names[0]
     text = markdown(write_table(records, tmp_path / "table2", "Table 2", ""))
-    assert text.count("not run yet") == 2 * 7
+    assert text.count("not run here") == 5
     assert "| CN-Linear + SD v1.5 + IP-Adapter, GS-3 | 25.84 |" in text
     assert "| Your method | 9.00 [8.00, 10.00] |  |" in text
+    beside = table2_measures(ours, others)
+    table = next(block for block in beside if isinstance(block, Table))
+    assert [row[0] for row in table.rows][:2] == ["Noisy-0 (7 epochs), GS-1", "Noisy-0 (7 epochs), GS-2"]
+    pairs = type("P", (), {"sketches": np.full((3, 8, 8), 255, np.uint8), "references": np.zeros((3, 8, 8, 3), np.uint8)})
+    whole, ours_alone = baselines_grid(ours, others, pairs, "2", 2), baselines_grid(ours, {}, pairs, "2", 2)
+    assert whole.shape[1] - ours_alone.shape[1] == 3 * (2 * 8 + 4)
 
 
 def test_figures_and_summary(tmp_path: Path) -> None:
@@ -120,7 +131,7 @@ def test_the_page_leads_every_number_to_what_made_it() -> None:
         assert set(table.anchors) <= set(made.names) and len(table.anchors) == len(table.rows)
     titles = [block.text for block in measures if not isinstance(block, Table)]
     assert "Separation (structure x colour), along SGS" in titles
-    text = markdown(page("demo", "2", [], measures, [], [], {"noisy": RESULTS["Mine"]}, results, [EDITS], made))
+    text = markdown(page("demo", "2", [], [], measures, [], [], {"noisy": RESULTS["Mine"]}, results, [EDITS], made))
     assert "90.0 % [80.0, 95.0]" in text and "(figures/edits_series_cls.png)" in text and "edits_sequence.png" not in text
 
 

@@ -34,7 +34,7 @@ _VAE_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 _OLD_ATTENTION = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_shards(path: Path) -> dict[str, Tensor]:
     """`read_weights`, of all shards where `path` is their index."""
     if path.suffix != ".json":
         return read_weights(path)
@@ -52,7 +52,7 @@ def unet_weights(source: str | Path, unet: Any) -> dict[str, Tensor]:
     the shapes of `unet` are looked at, so it may be on the meta device. WeightsError names the first keys that differ.
     """
     path = unet_file(source)
-    weights = _read(path)
+    weights = read_shards(path)
     if any(k.startswith(UNET_PREFIX) for k in weights):
         weights = from_ldm_unet(path, weights, unet.config["layers_per_block"])
     weights = to_convolutions(weights)
@@ -131,7 +131,7 @@ def vae(source: str | Path, network: Mapping[str, Any] = SD_VAE) -> LatentVAE:
     """
     path = vae_file(source)
     module = LatentVAE(**network)
-    weights = _vae_weights(path, _read(path), module.model.config)
+    weights = _vae_weights(path, read_shards(path), module.model.config)
     check_fit(path, weights, module.model)
     module.model.load_state_dict(weights)
     return module.eval().requires_grad_(False)

@@ -217,6 +217,17 @@ def _to_srgb(profile: bytes, mode: str) -> Any:
         return None
 
 
+def working_size(height: int, width: int, size: int, multiple: int) -> tuple[int, int]:
+    """Sides near `height : width` whose shorter one is `size`, both multiples of `multiple` (what the network halves down)."""
+    scale = size / min(height, width)
+    return tuple(max(multiple, round(side * scale / multiple) * multiple) for side in (height, width))  # type: ignore[return-value]
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [height, width(, 3)], filtered so that thin lines fade and do not break."""
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
 def array_bytes(array: np.ndarray) -> bytes:
     """An array in the .npy format, never pickled."""
     buffer = io.BytesIO()

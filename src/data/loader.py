@@ -1,5 +1,6 @@
 """The training loader: every sample exactly once a pass, in an order that depends on seed and pass alone, restorable mid-epoch."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,13 +20,14 @@ from src.data.tokens import decode_tokens
 class Table(Dataset[dict[str, Any]]):
     """The rows of a split with the columns that are asked for, and no others opened.
 
-    `latent` gives mean and std [C, h, w], `tokens` or `tokens_deform` [1 + n, D], `sketch` and `color` uint8 images, `key` the key.
+    `latent` gives mean and std [C, h, w], `tokens` or `tokens_deform` [1 + n, D], `sketch` and `color` uint8 images, `key` the key,
+    `meta` what the column color says of a drawing in words: its caption, and whether it shows a person.
     """
 
     def __init__(self, root: Location, columns: Sequence[str], buckets: Sequence[Size] = ()) -> None:
         """buckets: sizes, to the nearest of which each row's images are cut; none = they are all of one size."""
         split = folder(root)
-        self.columns = {name: Column(split / name) for name in columns}
+        self.columns = {name: Column(split / ("color" if name == "meta" else name)) for name in columns}
         first, *others = self.columns.values()
         for other in others:
             if shard_keys(other.index) != shard_keys(first.index):
@@ -60,11 +62,14 @@ def _fits(latent: Sequence[int], size: Size) -> bool:
     return size[0] * latent[1] == size[1] * latent[0] and size[0] % latent[0] == 0
 
 
-def _decode(column: str, sample: Mapping[str, bytes], size: tuple[int, int] | None) -> dict[str, Tensor]:
+def _decode(column: str, sample: Mapping[str, bytes], size: tuple[int, int] | None) -> dict[str, Any]:
     if column == "latent":
         return {"mean": _tensor(sample["mean.npy"]).float(), "std": _tensor(sample["std.npy"]).float()}
     if column.startswith("tokens"):
         return {"tokens": torch.from_numpy(decode_tokens(sample))}
+    if column == "meta":
+        meta = json.loads(sample["json"])
+        return {"caption": meta.get("caption", ""), "person": meta.get("person", False)}
     image = from_bytes(image_in(sample), "L" if column == "sketch" else "RGB")
     return {column: torch.from_numpy((fill(image, size) if size else image).copy())}
 

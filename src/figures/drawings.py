@@ -1,20 +1,21 @@
 """Held-out drawings by their keys."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from src.files import UserError
+from src.methods import Words
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
     """sketch: uint8 [H, W]; color: uint8 [H, W, 3]; regions: uint8 [H, W], 0 = none, or None where the data set knows none;
-    parts: the words of each region, such as `red hair`.
+    parts: the words of each region, such as `red hair`; words: of the whole.
     """
 
     key: str
@@ -22,6 +23,7 @@ class Drawing:
     color: np.ndarray
     regions: np.ndarray | None
     parts: tuple[str, ...]
+    words: Words = field(default_factory=Words)
 
 
 def drawings(root: Path, keys: Sequence[str]) -> dict[str, Drawing]:
@@ -41,13 +43,14 @@ def drawings(root: Path, keys: Sequence[str]) -> dict[str, Drawing]:
         sample = color[place[key]]
         regions = from_bytes(sample["regions.png"], "L") if "regions.png" in sample else None
         lines = from_bytes(image_in(sketch[place[key]]), "L")
-        found[key] = Drawing(key, lines, from_bytes(image_in(sample)), regions, _parts(sample.get("json")))
+        meta = json.loads(sample["json"]) if "json" in sample else {}
+        words = Words(meta.get("caption", ""), meta.get("person", False))
+        found[key] = Drawing(key, lines, from_bytes(image_in(sample)), regions, _parts(meta), words)
     return found
 
 
-def _parts(meta: bytes | None) -> tuple[str, ...]:
-    parts: list[dict[str, str]] = json.loads(meta).get("parts", []) if meta else []
-    return tuple(" ".join(word for word in (p["color"], p["part"]) if word != "color") for p in parts)
+def _parts(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(" ".join(word for word in (p["color"], p["part"]) if word != "color") for p in meta.get("parts", []))
 
 
 def data_hashes(root: Path) -> dict[str, str]:

@@ -13,14 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from src.config import CONF
 from src.figures import Picture
 from src.figures.drawings import Drawing, data_hashes, drawings, reference_tokens
 from src.files import UserError
 from src.grids import rows_image
+from src.methods import Batch, Cell, Words, colorize
 
 SAMPLED = ("gs", "sgs", "control_scale", "noise_level")  # settings that `sample` knows by these names
 # Those that it does not: which weights, whether there is a reference, how many of a pair's edits, and how far the last of them.
-SETTINGS = ("run", "epoch", "reference", "edits", "target_scale", *SAMPLED)
+# Or a row of conf/baseline in place of a run, perhaps with another guidance scale; the words of its edits are its prompt.
+SETTINGS = ("run", "epoch", "reference", "edits", "target_scale", "baseline", "baseline_gs", *SAMPLED)
 ORDINALS = ("no edit", "first edit", "second edit", "third edit", "fourth edit")
 
 Settings = Mapping[str, Any]
@@ -29,7 +32,7 @@ Settings = Mapping[str, Any]
 @dataclass(frozen=True, eq=False)
 class Examples:
     """What a column colours: sketches uint8 [N, H, W], references uint8 [N, H, W, 3], their tokens [N, 1 + n, D], the seeds of
-    their noise, and the words of the edits of each.
+    their noise, the words of the edits of each, and what is known in words of the sketches' drawings and of the references.
     """
 
     sketches: np.ndarray
@@ -37,18 +40,11 @@ class Examples:
     tokens: Any
     seeds: Sequence[int]
     edits: Sequence[Sequence[Mapping[str, Any]]]
+    words: Sequence[Words]
+    reference_words: Sequence[Words]
 
     def __len__(self) -> int:
         return len(self.seeds)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What `colorize` reads of `src.evaluate.Pairs`."""
-
-    sketches: np.ndarray
-    tokens: np.ndarray
-    seeds: Sequence[int]
 
 
 def grid(values: Mapping[str, Any]) -> Picture:
@@ -97,7 +93,14 @@ def check(cells: Sequence[Settings], values: Mapping[str, Any]) -> None:
     for cell in cells:
         if unknown := [key for key in cell if key not in SETTINGS]:
             raise UserError(f"Figure {figure['number']} has a setting {unknown[0]!r}; there are {', '.join(SETTINGS)}.")
-        if not (folder(cell) / "model.safetensors").exists():
+        if cell["baseline"]:
+            if not (CONF / "baseline" / f"{cell['baseline']}.yaml").exists():
+                raise UserError(
+                    f"Figure {figure['number']} shows the baseline {cell['baseline']}, which conf/baseline does not have."
+                )
+        elif cell["run"] is None:
+            raise UserError(f"Figure {figure['number']} has a cell of no run and no baseline: give one of them.")
+        elif not (folder(cell) / "model.safetensors").exists():
             raise UserError(f"Figure {figure['number']} shows {folder(cell)}, which is not there: {_making(cell, epochs, values)}.")
     for key in ("edits", "maps"):
         most = max([figure.get(key, 0), *(cell.get(key, 0) for cell in cells)])
@@ -125,13 +128,16 @@ def title(settings: Settings, name_of: Any) -> str:
     """The words above a column, or before a row, for the settings that it has of its own. name_of: a run's folder to its name."""
     words = {
         "run": lambda: name_of(settings),
+        "baseline": lambda: name_of(settings) if settings["baseline"] else "",
+        "baseline_gs": lambda: f"GS-{settings['baseline_gs']:g}" if settings["baseline_gs"] else "",
         "epoch": lambda: f"epoch {settings['epoch']}",
         "gs": lambda: f"GS-{settings['gs']:g}",
         "sgs": lambda: f"SGS-{settings['sgs']:g}",
         "reference": lambda: "with reference" if settings["reference"] else "no reference",
         "edits": lambda: ORDINALS[settings["edits"]],
     }
-    return ", ".join(words[key]() if key in words else f"{key.replace('_', ' ')} {settings[key]:g}" for key in settings)
+    said = [words[key]() if key in words else f"{key.replace('_', ' ')} {settings[key]:g}" for key in settings]
+    return ", ".join(text for text in said if text)
 
 
 def examples_of(pairs: Sequence[Mapping[str, Any]], by_key: Mapping[str, Drawing], backbone: Any, seed: int) -> Examples:
@@ -145,6 +151,8 @@ def examples_of(pairs: Sequence[Mapping[str, Any]], by_key: Mapping[str, Drawing
         torch.cat([reference_tokens(backbone, image) for image in references]),
         [seed * 1_000_003 + place for place in range(len(pairs))],
         [pair.get("edits", []) for pair in pairs],
+        [by_key[pair["sketch"]].words for pair in pairs],
+        [by_key[pair["reference"]].words for pair in pairs],
     )
 
 
@@ -168,7 +176,10 @@ class _Colours:
         return replica(colorizer, devices()[0], self.values["precision"])
 
     def name(self, settings: Settings) -> str:
-        """The name of a run, without that of the epoch, which has its own words."""
+        """The name of a baseline or of a run, without that of the epoch, which has its own words."""
+        if settings.get("baseline"):
+            name = self.made_from[f"conf/baseline/{settings['baseline']}"]["name"]
+            return name.partition(", GS-")[0] if settings.get("baseline_gs") else name
         run = Path(settings["run"])
         known = next(made["name"] for place, made in self.made_from.items() if Path(place).is_relative_to(run))
         return known.partition(", epoch")[0]
@@ -190,18 +201,37 @@ class _Colours:
 
     def of(self, examples: Examples, cell: Settings) -> np.ndarray:
         """Results uint8 [N, H, W, 3]."""
-        from src.held_out import colorize
-
+        if cell["baseline"]:
+            return self._by_baseline(examples, cell)
         colorizer = self._loaded(folder(cell))
         tokens = self.edited(examples, cell, colorizer.kind)
         if not cell["reference"]:
             tokens = tokens * 0
-        inputs: Any = Inputs(examples.sketches, tokens.cpu().numpy(), examples.seeds)
+        batch = Batch(examples.sketches, examples.seeds, tokens.cpu().numpy())
         options = {key: cell[key] for key in SAMPLED}
         try:
-            return colorize(colorizer, self.backbone, inputs, sampler=self.values["sampler"], **options)
+            return colorize(colorizer, self.backbone, batch, sampler=self.values["sampler"], **options)
         except ValueError as error:  # an option that this kind of model does not have
             raise UserError(f"{folder(cell)}: {error}") from error
+
+    def _by_baseline(self, examples: Examples, cell: Settings) -> np.ndarray:
+        from src.baselines.method import Baseline
+        from src.config import compose
+        from src.sampling.batch import devices
+
+        own = [f"baseline={cell['baseline']}", f"baseline.control_scale={cell['control_scale']}"]
+        own += [f"baseline.gs={cell['baseline_gs']}"] if cell["baseline_gs"] else []
+        config = compose([*own, f"precision={self.values['precision']}"], "evaluate")
+        for group in ("backbone", "weights", "sampler"):
+            config[group] = self.values[group]
+        method = Baseline(config).on(devices()[0])
+        self.made_from[f"conf/baseline/{cell['baseline']}"] = {"name": method.name, **method.made_from}
+        words = examples.words
+        if cell["edits"]:
+            told = [", ".join(edit["target"] for edit in edits[: cell["edits"]]) for edits in examples.edits]
+            words = [Words(text, known.figure) for text, known in zip(told, words, strict=True)]
+        batch = Batch(examples.sketches, examples.seeds, None, examples.references, words, examples.reference_words)
+        return method(batch, Cell(None))
 
 
 def _maps(count: int, examples: Examples, colours: _Colours) -> tuple[list[np.ndarray], list[str]]:

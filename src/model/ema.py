@@ -85,9 +85,9 @@ def _products(steps: npt.ArrayLike, widths: npt.ArrayLike, step: float, width: f
 
 
 class PowerEMA(lightning.Callback):
-    """Averages of the LightningModule's `colorizer` during training, one for each of `widths`, and their snapshots.
+    """Averages of the LightningModule's `trained` network during training, one for each of `widths`, and their snapshots.
 
-    Every floating entry of the colorizer's state_dict is averaged in float32 on its own device, after every optimizer step. Every
+    Every floating entry of its state_dict is averaged in float32 on its own device, after every optimizer step. Every
     `every` steps (0: never) and at the end rank zero writes `<folder>/<step>-<width>.safetensors`, as float16 like edm2 (a value
     rounds by at most 5e-4 of itself); other entries (counters) are written as they stand.
     The averages are part of Lightning's checkpoint, so a resumed run goes on with the same bits; a callback that saves checkpoints
@@ -118,7 +118,7 @@ class PowerEMA(lightning.Callback):
 
         Snapshots of later steps are removed: an earlier attempt got further, and this one will write its own.
         """
-        weights = _floating(module.colorizer)
+        weights = _floating(module.trained)
         if not trainer.global_step:
             self.step = 0
             self.averages = {w: {k: v.to(torch.float32, copy=True) for k, v in weights.items()} for w in self.gammas}
@@ -139,7 +139,7 @@ class PowerEMA(lightning.Callback):
         if trainer.global_step == self.step:  # a micro-batch: gradients accumulate
             return
         self.step = trainer.global_step
-        weights = [v.float() for v in _floating(module.colorizer).values()]
+        weights = [v.float() for v in _floating(module.trained).values()]
         for width, average in self.averages.items():
             torch._foreach_lerp_(list(average.values()), weights, 1 - decay(self.step, self.gammas[width]))
         if self.every and self.step % self.every == 0:
@@ -155,7 +155,7 @@ class PowerEMA(lightning.Callback):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         for width, average in self.averages.items():
-            _write_snapshot(self.folder / f"{self.step:08d}-{width:.3f}.safetensors", {**module.colorizer.state_dict(), **average})
+            _write_snapshot(self.folder / f"{self.step:08d}-{width:.3f}.safetensors", {**module.trained.state_dict(), **average})
 
 
 def _floating(module: nn.Module) -> dict[str, Tensor]:

@@ -12,8 +12,15 @@ from src.model.attention import Call, CLSLinear, install, normalised
 
 
 def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
+    """The U-Net of a colorizer: a text-to-image model's, with attentions that understand a sampler's `Call`."""
+    unet = text_to_image_unet(config)
+    install(unet)
+    return unet
+
+
+def text_to_image_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
     """diffusers' U-Net from a small set of numbers: widths, layers, heads, context width, and which levels have attention."""
-    unet = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=config["latent_size"],
         in_channels=config["latent_channels"],
         out_channels=config["latent_channels"],
@@ -26,8 +33,6 @@ def build_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
         cross_attention_dim=config["context_width"],
         use_linear_projection=False,
     )
-    install(unet)
-    return unet
 
 
 def denoise(

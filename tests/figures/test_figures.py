@@ -1,6 +1,7 @@
 """The paper's figures: that each description can be made, and that a made one shows what it says."""
 
 import io
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -17,10 +18,10 @@ from src.data import openmoji
 from src.data.columns import read_index, shard_keys
 from src.figures import LIGHT_BYTES, light, make
 from src.figures.drawings import drawings
-from src.figures.grid import SETTINGS, Inputs, expand, title
+from src.figures.grid import SETTINGS, expand, title
 from src.files import UserError, file_sha256
 from src.grids import rows_image
-from src.held_out import colorize
+from src.methods import Batch, colorize
 from src.model.colorizer import load_colorizer
 from tests.conftest import ROOT
 
@@ -48,7 +49,9 @@ def test_descriptions_name_held_out_drawings_settings_and_words_that_there_are(f
         cells = [{**own["settings"], **r, **c} for r in expand(own.get("rows", [{}])) for c in expand(own["columns"])]
         assert pairs and all(set(cell) == set(SETTINGS) for cell in cells)
         assert len({json.dumps(cell, sort_keys=True) for cell in cells}) == len(cells)
-        assert len({title(c, lambda s: s["run"]) for c in expand(own["columns"])}) == len(expand(own["columns"]))
+        assert len({title(c, lambda s: s.get("baseline") or s["run"]) for c in expand(own["columns"])}) == len(
+            expand(own["columns"])
+        )
     edits = [edit for pair in pairs for edit in pair.get("edits", [])] + own.get("examples", [])
     texts = [edit[name] for edit in edits for name in ("target", "anchor", "control", "text") if name in edit]
     vocabulary = load_backbone(values["backbone"]).vocabulary
@@ -106,8 +109,8 @@ def test_a_grid_shows_what_its_columns_say(small: Any, data_root: Path, trained:
     with torch.inference_mode():
         images = [torch.from_numpy(found[pair["reference"]].color.copy()).permute(2, 0, 1) / 127.5 - 1 for pair in pairs]
         tokens = backbone.tokens(torch.stack(images)).numpy()
-    inputs: Any = Inputs(np.stack([found[pair["sketch"]].sketch for pair in pairs]), tokens, [0, 1])
-    results = colorize(colorizer, backbone, inputs, sampler=own["sampler"], gs=3)
+    batch = Batch(np.stack([found[pair["sketch"]].sketch for pair in pairs]), [0, 1], tokens)
+    results = colorize(colorizer, backbone, batch, sampler=own["sampler"], gs=3)
     for row, pair in enumerate(pairs):
         assert np.array_equal(tile(sheet, 0, row, 2)[..., 0], found[pair["sketch"]].sketch)
         assert np.array_equal(tile(sheet, 1, row, 2), found[pair["reference"]].color)
@@ -121,6 +124,21 @@ def test_a_grid_shows_what_its_columns_say(small: Any, data_root: Path, trained:
         }
     }
     assert len(card["data"]) == 2 and card["settings"]["sgs"] == 1 and card["scale"] == "smoke"
+
+
+def test_a_baseline_stands_beside_ours(small: Any) -> None:
+    weights = f"weights.directory={ROOT / 'backbone/demo/baselines'}"
+    columns = "figure.columns=[{gs: 1},{baseline: t2i_words, edits: [1, 2]},{baseline: text, baseline_gs: 3}]"
+    sheet, card = made(small.grid("zoom=1", columns, weights))
+    assert sheet.shape[1] >= 4 + 6 * 68 and len(card["runs"]) == 3
+    left = sheet.shape[1] - (4 + 6 * 68)  # the labels
+    for row in (0, 1):
+        results = [tile(sheet[:, left:], place, row, 2).astype(int) for place in (2, 3, 4, 5)]
+        assert all(np.abs(a - b).max() > 5 for a, b in itertools.pairwise(results))
+    with pytest.raises(UserError, match="which conf/baseline does not have"):
+        made(small.grid("figure.columns=[{baseline: mine}]"))
+    with pytest.raises(UserError, match="of no run and no baseline"):
+        made(small.grid("figure.settings.run=null"))
 
 
 def test_weights_of_an_epoch_are_shown_under_the_name_of_their_run(

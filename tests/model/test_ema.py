@@ -131,7 +131,7 @@ def test_more_snapshots_fit_better_and_too_narrow_a_width_does_not_fit() -> None
 def follow(ema: PowerEMA, weights: Tensor, rank: int = 0) -> None:
     """Runs the callback over a trajectory [steps + 1, n], its first row the weights before training."""
     colorizer = nn.Linear(weights.shape[1], 1, bias=False)
-    trainer, module = SimpleNamespace(global_step=0, is_global_zero=rank == 0), SimpleNamespace(colorizer=colorizer)
+    trainer, module = SimpleNamespace(global_step=0, is_global_zero=rank == 0), SimpleNamespace(trained=colorizer)
     for step, row in enumerate(weights):
         trainer.global_step = step
         colorizer.weight.data.copy_(row[None])
@@ -210,15 +210,15 @@ class Tiny(lightning.LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.colorizer = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.trained = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
         self.updates: list[int] = []
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         generator = torch.Generator().manual_seed(1000 * self.global_step + batch_index % 2)
-        return self.colorizer(torch.randn(8, 3, generator=generator)).square().mean()
+        return self.trained(torch.randn(8, 3, generator=generator)).square().mean()
 
     def configure_optimizers(self) -> Any:
-        return torch.optim.AdamW(self.colorizer.parameters(), 0.05)
+        return torch.optim.AdamW(self.trained.parameters(), 0.05)
 
 
 class Counted(PowerEMA):
@@ -264,7 +264,7 @@ def test_a_resumed_run_has_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> N
     assert equal(module.state_dict(), again.state_dict()) and whole.step == resumed.step == 18 and resumed.updates == 14
     for width in (0.05, 0.1):
         assert equal(whole.averages[width], resumed.averages[width])
-        assert not equal(whole.averages[width], {k: v for k, v in module.colorizer.state_dict().items() if v.is_floating_point()})
+        assert not equal(whole.averages[width], {k: v for k, v in module.trained.state_dict().items() if v.is_floating_point()})
     files = [{p.name: p.read_bytes() for p in (tmp_path / run / "ema").iterdir()} for run in ("whole", "parts")]
     assert files[0] == files[1]
     assert sorted(files[0]) == [f"{step:08d}-{width}.safetensors" for step in (5, 10, 15, 18) for width in ("0.050", "0.100")]
@@ -292,7 +292,7 @@ def test_micro_batches_are_not_updates(tmp_path: Path) -> None:
 def test_a_snapshot_is_a_state_dict(tmp_path: Path) -> None:
     ema, module = fit(tmp_path, 2)
     weights = reconstruct(tmp_path / "ema", 0.1)
-    module.colorizer.load_state_dict(weights)
+    module.trained.load_state_dict(weights)
     assert weights["1.num_batches_tracked"] == 12
     assert torch.allclose(weights["1.running_mean"], ema.averages[0.1]["1.running_mean"], rtol=1e-3, atol=1e-6)
     # The checkpoint's averages are float32 and nothing that needs a pickle.

@@ -24,7 +24,11 @@ SMALL = {
         "dual": ["dual=4 epochs=1"],
         "cls": ["model=cls epochs=1"],
     },
-    "table2": {"runs": ["runs/{scale}/noisy/Noisy-0 (1 epochs)"], "config": {"sampler": "karras", "gs": [2]}},
+    "table2": {
+        "runs": ["runs/{scale}/noisy/Noisy-0 (1 epochs)"],
+        "baselines": ["text", "ip_adapter", "reference_only"],
+        "config": {"sampler": "karras", "gs": [2]},
+    },
     "finished": {
         "runs": ["backbone/demo/noisy", "backbone/demo/cls"],
         "config": {"sampler": "vp", "gs": [2], "scale.evaluation.images": 8},
@@ -53,7 +57,8 @@ def test_a_bare_repro_trains_no_backbone(clone: Path) -> None:
     graph = dvc(clone, "dag", "--dot")
     assert '"train@shuffle" -> "evaluate@shuffle"' in graph.stdout
     dry = dvc(clone, "repro", "--dry")
-    assert "pipelines.column color" in dry.stdout and "pipelines.backbone" not in dry.stdout
+    assert "pipelines.column color" in dry.stdout
+    assert "pipelines.backbone" not in dry.stdout and "pipelines.baselines.part" not in dry.stdout
 
 
 def test_each_figure_is_made_alone_and_none_by_a_bare_repro(clone: Path) -> None:
@@ -75,7 +80,14 @@ def test_the_whole_pipeline_at_scale_smoke(clone: Path) -> None:
     cells = json.loads((out / "table1.json").read_text())["cells"]
     assert len(cells) == 5 and all(cell["ours"]["FD-EffNet"]["value"] > 0 for cell in cells)
     assert {p.name for p in (out / "figures").iterdir()} >= {"ablation_grid.png", "guidance_grid.png"}
-    assert "not run yet" in (out / "table2.md").read_text()
+    table2 = json.loads((out / "table2.json").read_text())["cells"]
+    ran = {cell["model"] for cell in table2 if cell["gs"] is None and cell["ours"]}
+    assert ran == {
+        "CN-Anime + Anything v3, text, GS-9",
+        "CN-Anime + Anything v3 + IP-Adapter, GS-3",
+        "CN-Anime + Anything v3 + Reference-only, GS-9",
+    }
+    assert "not run here" in (out / "table2.md").read_text() and (out / "figures/baselines_grid.png").exists()
 
     figure = dvc(clone, "repro", "pipelines/study/dvc.yaml:figures@9")
     assert figure.returncode == 0, figure.stdout + figure.stderr
@@ -140,7 +152,10 @@ def test_what_other_code_made_is_thrown_away(copied: Path) -> None:
 # What says where and how a result is made, not what it is.
 HOW = {
     "src",
-    *(f"src.{name}" for name in ("config", "data.engines", "data.storage", "entry", "files", "grids", "launch", "tracking")),
+    *(
+        f"src.{name}"
+        for name in ("config", "data.engines", "data.storage", "entry", "files", "grids", "launch", "runs", "tracking")
+    ),
 }
 
 
@@ -163,14 +178,16 @@ def stages(file: str) -> dict:
         ("latent", "src.model.features", ("src.backbone.clip",)),
         ("tokens", "src.model.features", ("src.backbone.vae",)),
         ("tokens_deform", "src.model.features", ("src.backbone.vae",)),
-        ("train", "src.train", ("src.held_out", "src.sampling")),  # for MLflow's pictures
-        ("evaluate", "src.evaluate", ()),
-        ("table2", "src.evaluate", ()),
-        ("finished", "src.evaluate", ()),
-        ("edits", "src.edits", ("src.report", "src.document", "src.measure", "src.curves", "src.data.lines")),
+        ("train", "src.train", ("src.held_out", "src.methods", "src.sampling")),  # for MLflow's pictures
+        ("evaluate", "src.evaluate", ("src.baselines",)),  # for the rows of other methods
+        ("table2", "src.evaluate", ("src.baselines",)),
+        ("finished", "src.evaluate", ("src.baselines",)),
+        ("baselines", "src.evaluate", ()),
+        ("edits", "src.edits", ("src.edits_page", "src.document", "src.data.lines")),
         ("validate_metrics", "src.validation", ()),
         ("validate_metrics", "src.backbone.parts", ()),
-        ("figures", "src.figures", FOR_TABLES),
+        ("figures", "src.figures", (*FOR_TABLES, "src.baselines")),
+        ("compared", "src.figures", FOR_TABLES),
         ("ablation", "src.figures", FOR_TABLES),
     ],
 )
