@@ -6,12 +6,12 @@ PIP := .venv/bin/python -m pip install --quiet --no-warn-script-location --disab
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro figures report test app mlflow lint bench clean
+.PHONY: help setup repro figures report test test-browser setup-browser app mlflow lint bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
-setup: .venv/.ready ## make .venv with all that the targets here need but the app
+setup: .venv/.ready ## make .venv with all that the targets here need
 
 repro: .venv/.ready ## data, shards, ablation grid, tables and reports: `dvc repro`
 	@.venv/bin/dvc repro
@@ -25,7 +25,15 @@ report: .venv/.ready ## reports/<scale>/index.html anew, from the results that a
 test: .venv/.ready ## the test suite
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
-app: .venv/.ready-app ## the web app, on the shipped demo model
+test-browser: .venv/.ready ## the app in a real browser
+	@command -v chromium >/dev/null || $(MAKE) --no-print-directory setup-browser
+	@.venv/bin/python -m pytest -m browser
+
+setup-browser: ## install Debian's Chromium, for test-browser
+	@root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	$$root apt-get update --quiet && $$root apt-get install --yes --quiet --no-install-recommends chromium
+
+app: .venv/.ready ## the web app, on the shipped demo model
 	@.venv/bin/python -m src.app
 
 mlflow: .venv/.ready ## the dashboards over what was run
@@ -57,12 +65,7 @@ clean: ## remove caches; data, runs, models and .venv stay
 		echo "This project needs Python 3.11 or 3.12, and $(PYTHON) is $$("$(PYTHON)" --version 2>/dev/null || echo not there); name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 1; }
 	@echo "Installing into .venv, once: about 3 minutes and 7 GB."
-	@mkdir -p .venv && rm -f .venv/.ready .venv/.ready-app && touch .venv/.installing
+	@mkdir -p .venv && rm -f .venv/.ready && touch .venv/.installing
 	@[ -x .venv/bin/python ] || "$(PYTHON)" -m venv .venv
-	@$(PIP) -e '.[baselines,dev,ray]'
+	@$(PIP) -e '.[app,baselines,dev,ray]'
 	@mv .venv/.installing .venv/.ready
-
-.venv/.ready-app: .venv/.ready
-	@echo "Installing what the app needs into .venv, once."
-	@$(PIP) -e '.[app]'
-	@touch .venv/.ready-app

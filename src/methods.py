@@ -2,12 +2,14 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+Progress = Callable[[int, Any], None]  # the number of steps done, and the present estimate of the latents
 
 OUTSIDE = "-"  # the cell of a method whose guidance scale is its own affair
 
@@ -86,8 +88,8 @@ class Method(ABC):
         """A copy with its networks on a device."""
 
     @abstractmethod
-    def __call__(self, batch: Batch, cell: Cell) -> np.ndarray:
-        """Results uint8 [N, H, W, 3], as large as the sketches."""
+    def __call__(self, batch: Batch, cell: Cell, progress: Progress | None = None) -> np.ndarray:
+        """Results uint8 [N, H, W, 3], as large as the sketches. progress: see `src.sampling.sampler.sample`."""
 
 
 class Ours(Method):
@@ -130,8 +132,8 @@ class Ours(Method):
         own.backbone = copy.deepcopy(self.backbone).to(device)
         return own
 
-    def __call__(self, batch: Batch, cell: Cell) -> np.ndarray:
-        return colorize(self.colorizer, self.backbone, batch, gs=cell.gs, sgs=cell.sgs, **self.settings)
+    def __call__(self, batch: Batch, cell: Cell, progress: Progress | None = None) -> np.ndarray:
+        return colorize(self.colorizer, self.backbone, batch, gs=cell.gs, sgs=cell.sgs, progress=progress, **self.settings)
 
 
 def colorize(colorizer: Any, backbone: Any, batch: Batch, *, sampler: Mapping[str, Any], **options: Any) -> np.ndarray:

@@ -1,10 +1,13 @@
-"""From files to a picture: a model is loaded, a pair is read, drawings are sampled and written."""
+"""From a pair to a picture: a model is loaded, a pair is arranged for it, drawings are sampled.
+
+`arranged` and `colored` take and give pixels; `prepare` and `finish` are the same with files at both ends.
+"""
 
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +48,20 @@ def load(settings: Mapping[str, Any]) -> Model:
     backbone = load_backbone(settings["backbone"])
     checkpoint = Path(settings["checkpoint"])
     colorizer, card = load_colorizer(checkpoint / "model", backbone.fingerprint)
-    edits, words = _encoded(settings["edits"], settings["backbone"].get("edit", {}), backbone, colorizer.kind)
-    return Model(
+    model = Model(
         colorizer=colorizer.to(device, dtype),
         backbone=backbone.to(device),
-        edits=edits,
+        edits=[],
         name=card.get("name", checkpoint.name),
         noise_level=0.5 if card.get("scheme", {}).get("noisy") else 0.0,
         multiple=backbone.size // backbone.latent_size * 2 ** (len(card["network"]["widths"]) - 1),
         sha256={"weights": file_sha256(checkpoint / "model.safetensors"), "backbone": backbone.fingerprint},
-        resolved={"device": device, "precision": precision, "edits": words},
+        resolved={"device": device, "precision": precision, "edits": []},
     )
+    model, warnings = edited(model, settings["edits"], settings["backbone"].get("edit", {}))
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return model
 
 
 def _device(name: str) -> str:
@@ -86,31 +92,36 @@ def _precision(name: str, device: str) -> tuple[str, Any]:
     return next(known for known, kind in PRECISIONS.items() if kind == dtype), dtype
 
 
-def _encoded(
-    words: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any], backbone: Any, kind: str
-) -> tuple[list[Any], list[dict[str, Any]]]:
-    """Edits, and the words that they came from with all that was left to the backbone's and the paper's defaults."""
+def edited(model: Model, words: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) -> tuple[Model, list[str]]:
+    """The model with these edits in place of its own, and a sentence for each text with words that CLIP does not know.
+
+    words: the fields of `Edit`, as texts and numbers; what they leave out is the backbone's `defaults`, then the paper's.
+    EditError: as `encode_edits`, or a local edit without a control.
+    """
     from dataclasses import fields
 
     from src.manipulation import Edit, EditError, encode_edits
     from src.manipulation.edits import TEXTS
 
     specs = [{**defaults, **{name: value for name, value in spec.items() if value is not None}} for spec in words]
-    edits = encode_edits(specs, backbone.text)
-    unknown_words: Callable[[str], list[str]] = getattr(backbone.vocabulary, "unknown", lambda text: [])  # public ones know all
+    edits = encode_edits(specs, model.backbone.text)
+    vocabulary = model.backbone.vocabulary
+    unknown_words: Callable[[str], list[str]] = getattr(vocabulary, "unknown", lambda text: [])  # public ones know all
+    warnings = []
     for number, (edit, spec) in enumerate(zip(edits, specs, strict=True), 1):
-        if kind == "attention" and edit.control is None:
+        if model.colorizer.kind == "attention" and edit.control is None:
             raise EditError(f'Edit {number}: local edits need a control: a text that says where, or "everything".')
         for name in TEXTS:
             text = spec.get(name)
             if text and not isinstance(getattr(edit, name), str) and (unknown := unknown_words(text)):
-                print(f"warning: edit {number}: CLIP does not know {', '.join(unknown)} in its {name}", file=sys.stderr)
+                warnings.append(f"edit {number}: CLIP does not know {', '.join(unknown)} in its {name}")
     rest = [field.name for field in fields(Edit) if field.name not in TEXTS]
     kept = [
         {name: spec[name] for name in TEXTS if name in spec} | {name: getattr(edit, name) for name in rest}
         for edit, spec in zip(edits, specs, strict=True)
     ]
-    return edits, [{**one, "thresholds": list(one["thresholds"])} for one in kept]
+    resolved = {**model.resolved, "edits": [{**one, "thresholds": list(one["thresholds"])} for one in kept]}
+    return replace(model, edits=edits, resolved=resolved), warnings
 
 
 @dataclass(frozen=True)
@@ -137,13 +148,22 @@ class Drawing:
 
 
 def prepare(settings: Mapping[str, Any], model: Model) -> Drawing:
-    """Reads and scales the files of one picture. UserError where one cannot be read."""
-    from src.data.scans import clean_scan
-
-    images, sha256 = {}, dict(model.sha256)
+    """Reads the files of one picture and arranges it. UserError where one cannot be read, and as `arranged`."""
+    images, sha256 = {}, {}
     for key in INPUTS:
         if settings[key] is not None:
             images[key], sha256[key] = open_image(Path(settings[key]), "L" if key == "sketch" else "RGB")
+    return arranged(settings, images, sha256, model)
+
+
+def arranged(settings: Mapping[str, Any], images: Mapping[str, np.ndarray], sha256: Mapping[str, str], model: Model) -> Drawing:
+    """The pixels of one picture, scaled for the model.
+
+    images: sketch uint8 [H, W], reference and, if there is one, start uint8 [H, W, 3], each of its own size. sha256: of the files
+    that they are from, for the recipe; whoever writes none leaves it empty. UserError: a picture of too many pixels.
+    """
+    from src.data.scans import clean_scan
+
     size = model.backbone.size
     resolved = {
         **model.resolved,
@@ -156,7 +176,7 @@ def prepare(settings: Mapping[str, Any], model: Model) -> Drawing:
         raise UserError(f"{settings['sketch']} would be coloured at {width} x {height} pixels, which is too many: lower size=.")
     return Drawing(
         {**settings, **resolved},
-        sha256,
+        {**model.sha256, **sha256},
         resized(sketch, height, width),
         resized(images["reference"], size, size),
         resized(images["start"], height, width) if "start" in images else None,
@@ -171,6 +191,18 @@ def finish(batch: Sequence[Drawing], model: Model) -> None:
     digits alone, and on their number, not on what they are. So a single picture that is to be repeated exactly is sampled with
     as many copies of itself as there were drawings.
     """
+    drawings = list(batch) * (batch[0].settings.get("copies", 1) if len(batch) == 1 else 1)
+    for drawing, pixels in zip(batch, colored(drawings, model), strict=False):
+        path = Path(drawing.settings["output"])
+        write(path, pixels, recipe(drawing.settings, drawing.sha256, len(drawings)))
+        print(f"{path}: {pixels.shape[1]} x {pixels.shape[0]}, {model.name}", flush=True)
+
+
+def colored(drawings: Sequence[Drawing], model: Model, progress: Callable[[int, Any], None] | None = None) -> Iterator[np.ndarray]:
+    """The drawings of one group, sampled at once: uint8 [h, w, 3] each, decoded when it is asked for.
+
+    progress: see `sample`. UserError: an option that this sampler or model does not have.
+    """
     import torch
 
     from src.data.lines import xdog
@@ -178,8 +210,7 @@ def finish(batch: Sequence[Drawing], model: Model) -> None:
     from src.sampling.sampler import sample
     from src.sampling.style import Style
 
-    settings, backbone = batch[0].settings, model.backbone
-    drawings = list(batch) * (settings.get("copies", 1) if len(batch) == 1 else 1)
+    settings, backbone = drawings[0].settings, model.backbone
     options = {**settings["sampler"], "guidance": tuple(settings["guidance"])}
     options |= {
         key: settings[key] for key in ("gs", "sgs", "sketch_negative", "control_scale", "noise_level", "strength", "start_strength")
@@ -201,15 +232,21 @@ def finish(batch: Sequence[Drawing], model: Model) -> None:
                 [d.settings["seed"] for d in drawings],
                 latent_channels=backbone.latent_channels,
                 factor=backbone.size // backbone.latent_size,
+                progress=progress,
                 **options,
             )
-        except ValueError as error:  # an option that this sampler or model does not have
+        except ValueError as error:
             raise UserError(str(error)) from error
-        for drawing, latent in zip(batch, latents[: len(batch)], strict=True):
-            pixels = backbone.decode(latent[None])[0].cpu().numpy()
-            path = Path(drawing.settings["output"])
-            write(path, pixels, recipe(drawing.settings, drawing.sha256, len(drawings)))
-            print(f"{path}: {pixels.shape[1]} x {pixels.shape[0]}, {model.name}", flush=True)
+    for latent in latents:
+        yield decoded(latent, model)
+
+
+def decoded(latent: Any, model: Model) -> np.ndarray:
+    """A latent [C, h, w], also the estimate of a step under way, as uint8 [H, W, 3]."""
+    import torch
+
+    with torch.inference_mode():
+        return model.backbone.decode(latent[None])[0].cpu().numpy()
 
 
 def _image(pixels: Any, backbone: Any) -> Any:

@@ -3,6 +3,7 @@
 A recipe may come from a stranger, so it is data: checked against rules, never evaluated, and of limited size.
 """
 
+import io
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -105,16 +106,23 @@ def recipe(settings: Mapping[str, Any], sha256: Mapping[str, str], batch: int) -
     return {"format": FORMAT, "config": config, "sha256": dict(sha256), "batch": batch}
 
 
-def write(path: Path, image: NDArray[np.uint8], made: Mapping[str, Any]) -> None:
-    """A PNG file of an image [H, W, 3] with its recipe. UserError where it cannot be written."""
+def png(image: NDArray[np.uint8], made: Mapping[str, Any]) -> bytes:
+    """The PNG file of an image [H, W, 3] with its recipe."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
-    info = PngInfo()
+    info, buffer = PngInfo(), io.BytesIO()
     info.add_itxt(CHUNK, json.dumps(made))
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+def write(path: Path, image: NDArray[np.uint8], made: Mapping[str, Any]) -> None:
+    """Writes `png`. UserError where it cannot be written."""
+    data = png(image, made)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda f: Image.fromarray(image).save(f, "PNG", pnginfo=info))
+        write_atomically(path, lambda f: f.write(data))
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}).") from None
 

@@ -87,7 +87,7 @@ class BackboneBase(Base):
         return self.backbone.decode(latents)
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "BackboneBase":
-        self.unet.to(device, dtype)
+        torch.nn.Module.to(self.unet, device, dtype)  # diffusers' own warns of nothing
         self.backbone.to(device)
         return self
 

@@ -19,7 +19,7 @@ from src.baselines.weights import load_base, named, sha256_of
 from src.config import plain
 from src.data.images import resized, working_size
 from src.files import UserError
-from src.methods import Batch, Cell, Method
+from src.methods import Batch, Cell, Method, Progress
 from src.sampling.batch import precision_of
 
 
@@ -83,16 +83,16 @@ class Baseline(Method):
         own.base.to(device, dtype)
         for part in (own.control, own.adapter):
             if part is not None:
-                part[0].to(device, dtype)
+                nn.Module.to(part[0], device, dtype)
         return own
 
-    def __call__(self, batch: Batch, cell: Cell) -> np.ndarray:
+    def __call__(self, batch: Batch, cell: Cell, progress: Progress | None = None) -> np.ndarray:
         with torch.inference_mode():
             positive, negative = (self.base.texts(texts) for texts in prompts(self.row, self.common, batch))
             with self._lines_attached(batch):
                 latents = sample(
                     self.base, positive, negative, batch.seeds, size=self._size(batch), gs=self.row["gs"],
-                    **self._shown(batch), **self.settings["sampler"],
+                    progress=progress, **self._shown(batch), **self.settings["sampler"],
                 )  # fmt: skip
             images = self.base.decode(latents).cpu().numpy()
         return _resized(images, *batch.sketches.shape[1:3])

@@ -68,7 +68,7 @@ class PublicBase(Base):
         return to_uint8(self.vae.decode(latents.float()))
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> "PublicBase":
-        self.unet.to(device, dtype)
+        torch.nn.Module.to(self.unet, device, dtype)  # diffusers' own warns of nothing
         self.vae.to(device)
         self.prompts.to(device)
         if self.vision:

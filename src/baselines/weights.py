@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.baselines.adapters import FOLDER_FILES, IP_ADAPTER, load_folder
 from src.baselines.base import BackboneBase, Base
-from src.config import plain
+from src.config import CONF, plain
 from src.files import UserError, file_sha256
 from src.weights import find, mirrored
 
@@ -23,6 +23,20 @@ def named(weights: DictConfig, group: str, name: str) -> Any:
     if isinstance(entry, str):
         return mirrored(entry, mirror)
     return OmegaConf.create({**plain(entry), "source": mirrored(entry.source, mirror)})
+
+
+def rows(weights: DictConfig) -> dict[str, str]:
+    """The rows of `conf/baseline` that these weights have all parts of: names of their files to their own."""
+    import yaml
+
+    parts = {"bases": "base", "controls": "control", "ip_adapters": "image", "t2i_adapters": "t2i_adapter"}
+    found = {}
+    for path in sorted((CONF / "baseline").glob("*.yaml")):
+        row = yaml.safe_load(path.read_text(encoding="utf-8"))  # composing it by Hydra would take much longer
+        wanted = {group: row.get(key) for group, key in parts.items() if row.get(key)}
+        if path.stem != "entry" and all(name in (weights.get(group) or {}) for group, name in wanted.items()):
+            found[path.stem] = row["name"]
+    return found
 
 
 def load_base(config: DictConfig, name: str) -> Base:

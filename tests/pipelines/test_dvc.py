@@ -71,6 +71,15 @@ def test_each_figure_is_made_alone_and_none_by_a_bare_repro(clone: Path) -> None
     assert listed == {path.stem.removeprefix("fig") for path in (ROOT / "conf/figure").glob("*.yaml")}
 
 
+def test_the_rating_study_is_not_reached_by_a_bare_repro_and_says_that_nobody_rated(clone: Path) -> None:
+    assert "pipelines.rating" not in dvc(clone, "repro", "--dry").stdout
+    graph = dvc(clone, "dag", "--dot", "pipelines/rating/dvc.yaml:items").stdout
+    assert '"sketch@val" -> "pipelines/rating/dvc.yaml:items"' in graph and "train@" not in graph and "vae" not in graph
+    result = dvc(clone, "repro", "pipelines/rating/dvc.yaml:ratings")
+    assert result.returncode != 0 and "error: There are no ratings: rating/ratings.db does not exist." in result.stderr
+    assert not (clone / "reports/rating/README.md").exists()
+
+
 def test_the_whole_pipeline_at_scale_smoke(clone: Path) -> None:
     params = yaml.safe_load((clone / "params.yaml").read_text()) | SMALL
     (clone / "params.yaml").write_text(yaml.safe_dump(params))
@@ -189,10 +198,13 @@ def stages(file: str) -> dict:
         ("figures", "src.figures", (*FOR_TABLES, "src.baselines")),
         ("compared", "src.figures", FOR_TABLES),
         ("ablation", "src.figures", FOR_TABLES),
+        ("items", "src.app.preparation", ()),
+        ("ratings", "src.app.rating_charts", ()),
+        ("ratings", "src.document", ()),
     ],
 )
 def test_the_deps_name_all_code_that_a_result_depends_on(stage: str, module: str, without_effect: tuple[str, ...]) -> None:
-    entry = (stages("dvc.yaml") | stages("pipelines/study/dvc.yaml"))[stage]
+    entry = (stages("dvc.yaml") | stages("pipelines/study/dvc.yaml") | stages("pipelines/rating/dvc.yaml"))[stage]
     named = [dep.removesuffix(".py").replace("/", ".") for dep in entry.get("do", entry)["deps"] if dep.startswith("src/")]
     used = {module, *grimp.build_graph("src").find_upstream_modules(module)} - HOW
 
