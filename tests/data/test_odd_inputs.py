@@ -209,7 +209,7 @@ UNUSABLE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "zero width": ("a.png", lambda: png(0, 5, 8, 2, b""), "not a readable image"),
     "an impossible bit depth": ("a.png", lambda: png(5, 5, 7, 2, bytes(80)), "not a readable image"),
     "png bomb": ("a.png", lambda: png(60000, 60000, 8, 2, bytes(99)), "pixels, more than 64000000"),
-    "smaller png bomb": ("a.png", lambda: png(9000, 9000, 8, 2, bytes(99)), "9000 x 9000 pixels, more than 64000000"),
+    "smaller png bomb": ("a.png", lambda: png(9000, 9000, 8, 2, bytes(99)), "pixels, more than 64000000"),
     "png that claims 2^31": ("a.png", lambda: png(2**31 - 1, 2**31 - 1, 1, 0, bytes(99)), "pixels, more than 64000000"),
     "jpeg bomb": ("a.jpg", jpeg_bomb, "pixels, more than 64000000"),
     "gif bomb": ("a.gif", lambda: with_size(frames("GIF"), 6, "<HH", 65535, 65535), "pixels, more than 64000000"),
