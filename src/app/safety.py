@@ -45,6 +45,8 @@ def look_at(path: Path) -> None:
     try:
         with Image.open(path, formats=READ) as header:
             width, height = header.size
+    except Image.DecompressionBombError:
+        raise UserError(f"This picture has too many pixels: at most {MAX_SIDE} on a side are taken.") from None
     except Exception:  # Pillow raises many kinds for broken files
         raise UserError("This file is no picture that can be read: choose a PNG, JPEG or WebP file.") from None
     if max(width, height) > MAX_SIDE:

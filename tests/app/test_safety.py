@@ -29,6 +29,7 @@ def test_pictures_are_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
     (tmp_path / "uploads").mkdir()
     Image.new("1", (40_000, 10)).save(tmp_path / "uploads/wide.png")
+    Image.new("1", (40_000, 2_000)).save(tmp_path / "uploads/bomb.png")
     Image.new("1", (900, 100)).save(tmp_path / "uploads/thin.png")
     Image.new("RGBA", (8, 8)).save(tmp_path / "uploads/clear.png")
     Image.new("1", (8, 8)).save(tmp_path / "outside.png")
@@ -37,7 +38,8 @@ def test_pictures_are_refused_in_a_sentence(tmp_path: Path, monkeypatch: pytest.
     with (tmp_path / "uploads/large.png").open("wb") as file:
         file.truncate(MAX_BYTES + 1)
     for name, words in {
-        "wide.png": "40000 x 10 pixels", "thin.png": "too long and thin", "text.png": "no picture that can be read",
+        "wide.png": "40000 x 10 pixels", "bomb.png": "too many pixels",
+        "thin.png": "too long and thin", "text.png": "no picture that can be read",
         "large.png": "too large", "link.png": "not uploaded here", "../outside.png": "not uploaded here", "": "not uploaded here",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=words):
